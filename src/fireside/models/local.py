@@ -1,0 +1,315 @@
+"""What a model on disk is: its config, generation defaults, chat template and licence. Free of torch.
+
+A model is a GGUF file, or a folder in Hugging Face's layout (`config.json`, safetensors, `tokenizer.json`), or a
+folder that holds one GGUF file. `fireside pull` keeps each in a folder of its own below `FIRESIDE_HOME/models`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fireside.errors import ModelError
+from fireside.gguf import GGUFFile
+from fireside.models.config import ModelConfig, config_from_hf
+from fireside.models.fields import Fields
+from fireside.models.gguf_config import config_from_gguf_file
+from fireside.models.safetensors_header import read_header
+
+if TYPE_CHECKING:
+    from fireside.settings import Settings
+    from fireside.tokenizers.tokenizer import Tokenizer
+
+RECORD_FILE = "fireside.json"  # where `pull` notes where a model came from, and its licence
+DEFAULT_ALIAS = "default"  # always means the default model
+
+# Tokens that end a turn in the supported families. A GGUF names one eos id, which for Llama 3 and some Qwen files is
+# the end of the text and not of the turn; transformers keeps the rest in generation_config.json, GGUF nowhere.
+_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>")
+_GGUF_SPECIAL_TYPES = (3, 4)  # control, user defined
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """How the model's authors want it sampled. None: they do not say."""
+
+    eos_token_ids: tuple[int, ...]
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model on disk that passed the checks that need no weights: it is whole and of a supported family.
+
+    `path` is the GGUF file or the folder. `weight_type` is the type of most weights ("Q4_1", "BF16").
+    `size_bytes` counts the files that hold weights.
+    """
+
+    name: str
+    path: Path
+    format: Literal["gguf", "safetensors"]
+    config: ModelConfig
+    generation: GenerationDefaults
+    chat_template: str | None
+    weight_type: str
+    size_bytes: int
+    license: str | None
+
+    def load_tokenizer(self) -> Tokenizer:
+        """Raises `ModelError` if there is none that can be used."""
+        from fireside.tokenizers.tokenizer import Tokenizer  # listing models does without the Rust library
+
+        if self.format == "gguf":
+            return Tokenizer.from_gguf(GGUFFile(self.path))
+        path = self.path / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(
+                f"{self.path} has no tokenizer.json: save it with transformers' AutoTokenizer, which writes one"
+            )
+        return Tokenizer.from_file(path, _read_json(self.path / "tokenizer_config.json"))
+
+
+@dataclass(frozen=True)
+class DamagedModel:
+    """Something below the models folder that is not a usable model, and why."""
+
+    name: str
+    path: Path
+    reason: str
+
+
+def open_model(path: Path, name: str | None = None) -> LocalModel:
+    """Describes the model at `path`; `name` defaults to the file's or folder's own.
+
+    Raises `ModelError` naming the file for damage, truncation and everything that is not supported.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        if any(path.glob("*.safetensors")):
+            return _open_safetensors(path, name or path.resolve().name)
+        return _open_gguf(_single_gguf(path), name or path.resolve().name, _read_json(path / RECORD_FILE))
+    if not path.exists():
+        raise ModelError(f"{path} does not exist")
+    if path.suffix.lower() != ".gguf":
+        raise ModelError(f"{path} is not a model: a model is a .gguf file or a folder with config.json and safetensors")
+    return _open_gguf(path, name or path.stem, {})
+
+
+def list_models(home: Path) -> list[LocalModel | DamagedModel]:
+    """Everything in `home`/models by name, what cannot be used included."""
+    directory = home / "models"
+    found: list[LocalModel | DamagedModel] = []
+    if not directory.is_dir():
+        return found
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith(".") or not (path.is_dir() or path.is_symlink()):
+            continue
+        try:
+            found.append(open_model(path, path.name))
+        except ModelError as error:
+            found.append(DamagedModel(path.name, path, str(error)))
+    return found
+
+
+def resolve_model(name_or_path: str, settings: Settings) -> LocalModel:
+    """The model of that name in `settings.models_dir`, or at that path; "default" means `settings.model`.
+
+    Raises `ModelError` saying how to fetch it if it is not there.
+    """
+    wanted = settings.model if name_or_path == DEFAULT_ALIAS else name_or_path
+    if is_model_name(wanted) and (folder := settings.models_dir / wanted).is_dir():
+        return open_model(folder, wanted)
+    path = Path(wanted).expanduser()
+    if path.exists():
+        return open_model(path)
+    if is_model_name(wanted):
+        raise ModelError(f"there is no model {wanted!r} in {settings.models_dir}: fetch it with fireside pull {wanted}")
+    raise ModelError(f"there is no model at {path}")
+
+
+def is_model_name(text: str) -> bool:
+    """Whether `text` can name a folder below `models`: no separators, no leading dot, nothing that climbs out."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text) is not None and not text.lower().endswith(".gguf")
+
+
+def safetensors_files(folder: Path) -> list[Path]:
+    """The weights of a Hugging Face folder: `model.safetensors`, or the shards that its index names.
+
+    Raises `ModelError` for a shard that is missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if not index.is_file():
+        raise ModelError(f"{folder} has neither model.safetensors nor {index.name}")
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(_is_plain_file_name(shard) for shard in weight_map.values()):
+        raise ModelError(f"{index} is damaged: weight_map does not map tensors to files of this folder")
+    shards = [folder / shard for shard in sorted(set(weight_map.values()))]
+    for shard in shards:
+        if not shard.is_file():
+            raise ModelError(f"{shard} is missing, and {index.name} names it: fetch the model again")
+    return shards
+
+
+def _is_plain_file_name(value: object) -> bool:
+    return isinstance(value, str) and value.endswith(".safetensors") and Path(value).name == value
+
+
+def _single_gguf(folder: Path) -> Path:
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) == 1:
+        return files[0]
+    if files:
+        raise ModelError(f"{folder} holds {len(files)} GGUF files; name one: {', '.join(f.name for f in files)}")
+    pickles = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+    if pickles:
+        raise ModelError(
+            f"{folder} holds its weights as pickles ({pickles[0].name}), which can run code when they are loaded: "
+            "convert them to safetensors"
+        )
+    raise ModelError(f"{folder} holds no model: no safetensors and no .gguf file")
+
+
+def _open_safetensors(folder: Path, name: str) -> LocalModel:
+    config_path = folder / "config.json"
+    if not config_path.is_file():
+        raise ModelError(f"{folder} has safetensors but no config.json, which says what they are")
+    raw = _read_json(config_path)
+    config = config_from_hf(raw, str(config_path))
+    files = safetensors_files(folder)
+    types: Counter[str] = Counter()
+    for file in files:
+        for tensor in read_header(file).values():
+            types[tensor.dtype] += tensor.num_elements
+    return LocalModel(
+        name=name,
+        path=folder,
+        format="safetensors",
+        config=config,
+        generation=_hf_generation(folder, raw),
+        chat_template=_hf_chat_template(folder),
+        weight_type=_commonest(types, folder),
+        size_bytes=sum(file.stat().st_size for file in files),
+        license=_hf_license(folder),
+    )
+
+
+def _hf_generation(folder: Path, config: Mapping[str, Any]) -> GenerationDefaults:
+    path = folder / "generation_config.json"
+    raw = _read_json(path)
+    fields = Fields(raw, str(path))
+    eos = raw.get("eos_token_id")
+    eos = config.get("eos_token_id") if eos is None else eos
+    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
+    if not all(isinstance(item, int) for item in ids):
+        raise ModelError(f"{path}: eos_token_id is {eos!r}; it must be a token id or a list of them")
+    return GenerationDefaults(
+        eos_token_ids=tuple(ids),
+        temperature=fields.optional_number("temperature"),
+        top_p=fields.optional_number("top_p"),
+        top_k=fields.optional_integer("top_k"),
+        min_p=fields.optional_number("min_p"),
+        repetition_penalty=fields.optional_number("repetition_penalty"),
+    )
+
+
+def _hf_chat_template(folder: Path) -> str | None:
+    """`chat_template.jinja` over `chat_template.json` over `tokenizer_config.json`, as transformers looks for it."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return _read_text(file)
+    for path in (folder / "chat_template.json", folder / "tokenizer_config.json"):
+        template = _read_json(path).get("chat_template")
+        if isinstance(template, list):  # named templates: [{"name": "default", "template": ...}, ...]
+            named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
+            template = named.get("default")
+        if isinstance(template, str):
+            return template
+    return None
+
+
+def _hf_license(folder: Path) -> str | None:
+    """What the hub said at the time of the pull, or the model card's own front matter."""
+    recorded = _read_json(folder / RECORD_FILE).get("license")
+    if isinstance(recorded, str):
+        return recorded
+    card = folder / "README.md"
+    front_matter = re.match(r"---\r?\n(.*?)\r?\n---", _read_text(card), re.DOTALL) if card.is_file() else None
+    found = re.search(r"^license:\s*['\"]?([\w.+-]+)", front_matter[1], re.MULTILINE) if front_matter else None
+    return found[1] if found else None
+
+
+def _open_gguf(path: Path, name: str, record: Mapping[str, Any]) -> LocalModel:
+    file = GGUFFile(path)
+    fields = Fields(file.metadata, str(path))
+    types: Counter[str] = Counter()
+    for info in file.tensors.values():
+        types[info.type.name] += prod(info.shape)
+    template = file.metadata.get("tokenizer.chat_template")
+    licence = file.metadata.get("general.license", record.get("license"))
+    return LocalModel(
+        name=name,
+        path=path,
+        format="gguf",
+        config=config_from_gguf_file(file),
+        generation=GenerationDefaults(
+            eos_token_ids=_gguf_eos_ids(file.metadata),
+            temperature=fields.optional_number("general.sampling.temp"),
+            top_p=fields.optional_number("general.sampling.top_p"),
+            top_k=fields.optional_integer("general.sampling.top_k"),
+            min_p=fields.optional_number("general.sampling.min_p"),
+            repetition_penalty=fields.optional_number("general.sampling.penalty_repeat"),
+        ),
+        chat_template=template if isinstance(template, str) else None,
+        weight_type=_commonest(types, path),
+        size_bytes=path.stat().st_size,
+        license=licence if isinstance(licence, str) else None,
+    )
+
+
+def _gguf_eos_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
+    named = [metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")]
+    tokens, types = metadata.get("tokenizer.ggml.tokens", []), metadata.get("tokenizer.ggml.token_type", [])
+    special = [
+        index
+        for index, (token, kind) in enumerate(zip(tokens, types, strict=False))
+        if kind in _GGUF_SPECIAL_TYPES and token in _END_OF_TURN
+    ]
+    return tuple(dict.fromkeys(item for item in [*named, *special] if isinstance(item, int)))
+
+
+def _commonest(types: Counter[str], path: Path) -> str:
+    if not types:
+        raise ModelError(f"{path} holds no tensors")
+    return max(types, key=lambda kind: types[kind])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; an absent file is an empty one."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} must hold a JSON object")
+    return value
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
