@@ -1,0 +1,119 @@
+"""The decoder Transformer of the Llama family: one model, told apart by its config alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fireside.errors import ModelError
+from fireside.models.checkpoint import Checkpoint
+from fireside.models.config import ModelConfig
+from fireside.models.layers import Attend, CausalAttention, DecoderLayer, RMSNorm
+from fireside.models.quantization import QuantizedTensor
+from fireside.models.rope import rope_angles, rope_frequencies
+
+
+class Transformer(nn.Module):
+    """Token ids to hidden states."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        # Not buffers: `decoder.to(torch.bfloat16)` would round them, and far positions would turn to noise.
+        self.frequencies, self.attention_factor = rope_frequencies(config)
+
+    def forward(self, input_ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        x: Tensor = self.embed_tokens(input_ids)
+        self.frequencies = self.frequencies.to(x.device)
+        angles = rope_angles(positions, self.frequencies, self.attention_factor)
+        for layer in self.layers:
+            x = layer(x, angles, attend)
+        normed: Tensor = self.norm(x)
+        return normed
+
+
+class Decoder(nn.Module):
+    """Token ids to logits. The state dict has exactly the names and shapes of `checkpoint.expected_shapes`.
+
+    A new decoder holds random weights fit to train from; `load_decoder` makes one from a checkpoint.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Transformer(config)
+        # A tied head is the embedding itself, under no second name.
+        self.lm_head = (
+            None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self, std: float = 0.02) -> None:
+        """Draws weights anew: matrices normal, the projections into the residual stream scaled down by its depth
+        (GPT-2, section 2.3), biases 0, norms 1."""
+        residual_std = std / (2 * self.config.num_hidden_layers) ** 0.5
+        for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 1:
+                nn.init.ones_(parameter)
+            else:
+                into_stream = name.endswith(("o_proj.weight", "down_proj.weight"))
+                nn.init.normal_(parameter, std=residual_std if into_stream else std)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Logits [B, T, vocab_size] for whole sequences `input_ids` [B, T], causally."""
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        return self.logits(self.hidden_states(input_ids, positions, CausalAttention(self.config.sliding_window)))
+
+    def hidden_states(self, input_ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """The final, normalised states [B, T, hidden_size] for `input_ids` [B, T] at `positions` [B or 1, T]."""
+        states: Tensor = self.model(input_ids, positions, attend)
+        return states
+
+    def logits(self, hidden_states: Tensor) -> Tensor:
+        """[..., hidden_size] to [..., vocab_size], in the weights' dtype."""
+        head = self.model.embed_tokens if self.lm_head is None else self.lm_head
+        return F.linear(hidden_states, head.weight)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.embed_tokens.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embed_tokens.weight.device
+
+
+def load_decoder(
+    checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Decoder:
+    """A decoder with the checkpoint's weights, dequantised where they are quantised.
+
+    Memory: the decoder's own, and one tensor (of a quantised one a chunk) of the mapped file at a time.
+    Raises `ModelError` naming the tensor if one holds NaN or infinity, which damage looks like.
+    """
+    with torch.device("meta"):
+        decoder = Decoder(checkpoint.config)
+    for name in checkpoint.names:
+        stored = checkpoint.tensor(name)
+        weights = torch.empty(checkpoint.shapes[name], dtype=dtype, device=device)
+        if isinstance(stored, QuantizedTensor):
+            stored.dequantize_into(weights)
+        else:
+            weights.copy_(stored)
+        _check_finite(weights, name, checkpoint.path)
+        owner, _, attribute = name.rpartition(".")
+        setattr(decoder.get_submodule(owner), attribute, nn.Parameter(weights))
+    return decoder
+
+
+def _check_finite(weights: Tensor, name: str, path: Path) -> None:
+    lowest, highest = weights.aminmax()  # NaN wins both; one pass and no mask of the weights' own size
+    if not (lowest.isfinite() and highest.isfinite()):
+        raise ModelError(f"{path} is damaged: tensor {name} holds values that are not finite numbers; fetch it again")
