@@ -6,7 +6,6 @@ folder that holds one GGUF file. `fireside pull` keeps each in a folder of its o
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from fireside.gguf import GGUFFile
 from fireside.models.config import ModelConfig, config_from_hf
 from fireside.models.fields import Fields
 from fireside.models.gguf_config import config_from_gguf_file
+from fireside.models.json_file import read_json, read_text
 from fireside.models.safetensors_header import read_header
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class LocalModel:
             raise ModelError(
                 f"{self.path} has no tokenizer.json: save it with transformers' AutoTokenizer, which writes one"
             )
-        return Tokenizer.from_file(path, _read_json(self.path / "tokenizer_config.json"))
+        return Tokenizer.from_file(path, read_json(self.path / "tokenizer_config.json"))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def open_model(path: Path, name: str | None = None) -> LocalModel:
     if path.is_dir():
         if any(path.glob("*.safetensors")):
             return _open_safetensors(path, name or path.resolve().name)
-        return _open_gguf(_single_gguf(path), name or path.resolve().name, _read_json(path / RECORD_FILE))
+        return _open_gguf(_single_gguf(path), name or path.resolve().name, read_json(path / RECORD_FILE))
     if not path.exists():
         raise ModelError(f"{path} does not exist")
     if path.suffix.lower() != ".gguf":
@@ -152,7 +152,7 @@ def safetensors_files(folder: Path) -> list[Path]:
         return [folder / "model.safetensors"]
     if not index.is_file():
         raise ModelError(f"{folder} has neither model.safetensors nor {index.name}")
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(_is_plain_file_name(shard) for shard in weight_map.values()):
         raise ModelError(f"{index} is damaged: weight_map does not map tensors to files of this folder")
     shards = [folder / shard for shard in sorted(set(weight_map.values()))]
@@ -185,7 +185,7 @@ def _open_safetensors(folder: Path, name: str) -> LocalModel:
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise ModelError(f"{folder} has safetensors but no config.json, which says what they are")
-    raw = _read_json(config_path)
+    raw = read_json(config_path)
     config = config_from_hf(raw, str(config_path))
     files = safetensors_files(folder)
     types: Counter[str] = Counter()
@@ -207,7 +207,7 @@ def _open_safetensors(folder: Path, name: str) -> LocalModel:
 
 def _hf_generation(folder: Path, config: Mapping[str, Any]) -> GenerationDefaults:
     path = folder / "generation_config.json"
-    raw = _read_json(path)
+    raw = read_json(path)
     fields = Fields(raw, str(path))
     eos = raw.get("eos_token_id")
     eos = config.get("eos_token_id") if eos is None else eos
@@ -228,9 +228,9 @@ def _hf_chat_template(folder: Path) -> str | None:
     """`chat_template.jinja` over `chat_template.json` over `tokenizer_config.json`, as transformers looks for it."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return _read_text(file)
+        return read_text(file)
     for path in (folder / "chat_template.json", folder / "tokenizer_config.json"):
-        template = _read_json(path).get("chat_template")
+        template = read_json(path).get("chat_template")
         if isinstance(template, list):  # named templates: [{"name": "default", "template": ...}, ...]
             named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
             template = named.get("default")
@@ -241,11 +241,11 @@ def _hf_chat_template(folder: Path) -> str | None:
 
 def _hf_license(folder: Path) -> str | None:
     """What the hub said at the time of the pull, or the model card's own front matter."""
-    recorded = _read_json(folder / RECORD_FILE).get("license")
+    recorded = read_json(folder / RECORD_FILE).get("license")
     if isinstance(recorded, str):
         return recorded
     card = folder / "README.md"
-    front_matter = re.match(r"---\r?\n(.*?)\r?\n---", _read_text(card), re.DOTALL) if card.is_file() else None
+    front_matter = re.match(r"---\r?\n(.*?)\r?\n---", read_text(card), re.DOTALL) if card.is_file() else None
     found = re.search(r"^license:\s*['\"]?([\w.+-]+)", front_matter[1], re.MULTILINE) if front_matter else None
     return found[1] if found else None
 
@@ -293,23 +293,3 @@ def _commonest(types: Counter[str], path: Path) -> str:
     if not types:
         raise ModelError(f"{path} holds no tensors")
     return max(types, key=lambda kind: types[kind])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; an absent file is an empty one."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} must hold a JSON object")
-    return value
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
