@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 from transformers import (
     LogitsProcessor,
-    MinNewTokensLengthLogitsProcessor,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
@@ -19,11 +17,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from fireside.engine import sampling_draw
 from fireside.engine.messages import SamplingParams
-from fireside.engine.sampler import Sampler, SamplingRow, invalid_token_id
-from fireside.engine.sampling_draw import LogitsError
-from fireside.engine.sampling_random import mix64, uniform
+from fireside.engine.sampler import Sampler, SamplingRow
 
 PROMPT = (3, 5, 5, 8)
 OUTPUT = (1, 2, 2, 9)

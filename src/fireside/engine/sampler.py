@@ -58,12 +58,6 @@ class SampledToken:
     logprobs: TokenLogprobs | None = None  # where the request asked for them
 
 
-def invalid_token_id(params: SamplingParams, vocab_size: int) -> int | None:
-    """A token id in `params` that the model does not have, or None. To be asked before a request is admitted."""
-    ids = (*params.logit_bias, *params.stop_token_ids)
-    return next((token_id for token_id in ids if not 0 <= token_id < vocab_size), None)
-
-
 class Sampler:
     """Draws next tokens and scores given ones. Holds no state of any request."""
 
