@@ -1,0 +1,53 @@
+"""What a request must be for the engine to take it; the last line of defence behind the HTTP border."""
+
+from __future__ import annotations
+
+import math
+
+from fireside.engine.client import RequestRejected
+from fireside.engine.messages import GenerationRequest, SamplingParams
+from fireside.engine.sampler import invalid_token_id
+
+
+def check_request(request: GenerationRequest, *, vocab_size: int, max_context: int) -> None:
+    """Raises RequestRejected, kind "context_length" or "invalid", for what can never be served."""
+    params = request.sampling
+    needed = len(request.prompt_ids) + min(params.max_tokens, 1)
+    if needed > max_context:
+        raise RequestRejected(
+            f"The prompt has {len(request.prompt_ids)} tokens, but the context holds {max_context} tokens of prompt "
+            "and answer together; shorten the prompt.",
+            "context_length",
+        )
+    problem = _find_problem(request, params, vocab_size)
+    if problem is not None:
+        raise RequestRejected(problem, "invalid")
+
+
+def _find_problem(request: GenerationRequest, params: SamplingParams, vocab_size: int) -> str | None:
+    if not request.prompt_ids:
+        return "The prompt is empty; it needs at least one token."
+    wrong = next((token_id for token_id in request.prompt_ids if not 0 <= token_id < vocab_size), None)
+    if wrong is None:
+        wrong = invalid_token_id(params, vocab_size)
+    if wrong is not None:
+        return f"The token id {wrong} is not one of the model's, which are 0 to {vocab_size - 1}."
+    values = (
+        ("max_tokens", params.max_tokens, params.max_tokens >= 0, "0 or more"),
+        ("min_tokens", params.min_tokens, params.min_tokens >= 0, "0 or more"),
+        ("temperature", params.temperature, params.temperature >= 0, "0 or more"),
+        ("top_p", params.top_p, 0 < params.top_p <= 1, "above 0 and at most 1"),
+        ("top_k", params.top_k, params.top_k >= 0, "0 or more"),
+        ("min_p", params.min_p, 0 <= params.min_p <= 1, "between 0 and 1"),
+        ("repetition_penalty", params.repetition_penalty, params.repetition_penalty > 0, "above 0"),
+        ("frequency_penalty", params.frequency_penalty, True, "finite"),
+        ("presence_penalty", params.presence_penalty, True, "finite"),
+        ("logprobs", params.logprobs or 0, (params.logprobs or 0) >= 0, "0 or more"),
+        ("prompt_logprobs", params.prompt_logprobs or 0, (params.prompt_logprobs or 0) >= 0, "0 or more"),
+    )
+    for name, value, valid, expected in values:
+        if not (valid and math.isfinite(value)):
+            return f"{name} is {value}; it must be {expected}."
+    if any(math.isnan(bias) for bias in params.logit_bias.values()):
+        return "logit_bias holds NaN; it must hold numbers."
+    return None
