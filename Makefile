@@ -1,0 +1,81 @@
+# `make serve` and `make test` are the two that matter. Both set up .venv on first use and start at once from then on.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PINS   := requirements/constraints.txt
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+# Constrains what runs and what builds alike.
+INSTALL := $(PIP) install --constraint $(PINS) --build-constraint $(PINS) --editable .
+# Dependency groups need pip 25.1, build constraints 25.3; a fresh venv often brings an older one.
+PIP_PIN := pip==26.3
+
+# What was installed is noted in stamp files, so that nothing is done twice.
+HAS_PIP  := $(VENV)/.pip
+HAS_RUN  := $(VENV)/.installed
+HAS_TEST := $(VENV)/.installed-test
+
+.DELETE_ON_ERROR:
+.PHONY: help serve test test-quick lint format lock clean
+
+help:
+	@echo "make serve       install, fetch the default model, serve it on http://127.0.0.1:8000"
+	@echo "make test        install what the tests need and run them all"
+	@echo "make test-quick  the same, what failed last first, up to the first failure"
+	@echo "make lint        ruff, mypy --strict, the layers of the architecture"
+	@echo "make format      let ruff format and fix"
+	@echo "make lock        resolve every dependency anew into $(PINS)"
+	@echo "make clean       remove .venv and caches"
+
+serve: $(HAS_RUN)
+	@$(BIN)/fireside serve
+
+test: $(HAS_TEST)
+	$(BIN)/pytest
+
+test-quick: $(HAS_TEST)
+	$(BIN)/pytest --exitfirst --failed-first
+
+lint: $(HAS_TEST)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(HAS_TEST)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(HAS_PIP): Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Fireside needs Python 3.11 or newer, and $(PYTHON) is older or missing: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "$(PYTHON) lacks its venv module: install it (on Debian and Ubuntu: apt install python3-venv)" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet $(PIP_PIN)
+	@touch $@
+
+$(HAS_RUN): $(HAS_PIP) pyproject.toml $(PINS)
+	$(INSTALL)
+	@touch $@
+
+$(HAS_TEST): $(HAS_PIP) pyproject.toml $(PINS)
+	$(INSTALL) --group test --group lint
+	@touch $(HAS_RUN) $@
+
+# torch keeps its pin: a newer one is a decision (it decides gigabytes of CUDA packages), made by editing that line.
+lock: $(HAS_PIP)
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet $(PIP_PIN)
+	grep '^torch==' $(PINS) > build/lock/torch.txt
+	build/lock/bin/python -m pip install --constraint build/lock/torch.txt --group test --group lint hatchling --editable .
+	grep '^#' $(PINS) > build/lock/constraints.txt
+	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' >> build/lock/constraints.txt
+	mv build/lock/constraints.txt $(PINS)
+	rm -rf build/lock
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
