@@ -190,11 +190,12 @@ class Tokenizer:
         return self._spelling.sub(spell, text)
 
     def _encode(self, aliased: str) -> list[int]:
-        try:
-            ids: list[int] = self._backend.encode(aliased, add_special_tokens=False).ids
-        except TypeError:  # what the Rust library says of lone surrogates
+        try:  # of Rust's ways to encode, the one that works out no offsets is nearly twice as fast
+            (encoding,) = self._backend.encode_batch_fast([aliased], add_special_tokens=False)
+        except TypeError:  # what Rust says of lone surrogates
             aliased = aliased.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            ids = self._backend.encode(aliased, add_special_tokens=False).ids
+            (encoding,) = self._backend.encode_batch_fast([aliased], add_special_tokens=False)
+        ids: list[int] = encoding.ids
         if not self._never_in_text.isdisjoint(ids):
             ids = [part for i in ids for part in self._spell_out(i)]
         first, real = self.vocab_size, self._alias_ids
