@@ -18,13 +18,17 @@ class ToolChoiceMode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConstraint:
-    """What the answer must look like. `schema`, `pattern`, `choices` as their `kind` needs."""
+    """What the answer must look like. `schema`, `pattern`, `choices` or `source` as its `kind` needs.
+
+    `param` is the part of the request that asked for it, for errors.
+    """
 
     kind: Literal["json_object", "json_schema", "regex", "choice", "lark"]
     schema: Mapping[str, Any] | None = None
     pattern: str | None = None
     choices: tuple[str, ...] = ()
     source: str | None = None
+    param: str = "response_format"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class ChatPrompt:
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: ToolChoiceMode | str = ToolChoiceMode.AUTO  # a plain string names the one tool to call
+    parallel_tool_calls: bool = True  # False: the answer ends with its first call
     constraint: OutputConstraint | None = None
     continue_final_message: bool = False  # the last assistant message is left open, to be continued
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -65,7 +70,7 @@ class TextOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCallDelta:
-    """A piece of a tool call. `id` and `name` come once, with the first piece; `arguments` pieces join to valid JSON."""
+    """A piece of a tool call. `id` and `name` come with the first piece; `arguments` pieces join to valid JSON."""
 
     index: int
     id: str | None = None

@@ -1,0 +1,304 @@
+"""`TextModel`: a model that speaks text, over an engine that speaks token ids."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+
+from fireside.assistant.answer import AnswerReader
+from fireside.assistant.errors import ContextLengthExceeded, PromptError
+from fireside.assistant.messages import find_refused, normalised
+from fireside.assistant.structured import GrammarChecker, GrammarPart, answer_part
+from fireside.assistant.text import ChatPrompt, CompletionPrompt, TextChunk, TextOptions, ToolChoiceMode
+from fireside.assistant.tool_calls.fallback import with_tools_as_text
+from fireside.assistant.tool_calls.format import HERMES, ToolCallFormat, native_format
+from fireside.assistant.tool_calls.grammar import answer_or_calls, calls_grammar, is_strict
+from fireside.assistant.tool_calls.parser import ToolCallParser
+from fireside.engine.client import EngineClient, EngineUnavailable
+from fireside.engine.messages import FinishReason, GenerationOutput, GenerationRequest
+from fireside.models.local import GenerationDefaults, LocalModel
+from fireside.tokenizers.chat_template import ChatTemplate, TemplateError
+from fireside.tokenizers.tokenizer import Tokenizer
+
+Prompt = ChatPrompt | CompletionPrompt
+
+_MAX_STOP_LENGTH = 1024  # characters; every piece of text is held against every stop string
+_LONG_PROMPT = 20_000  # characters beyond which encoding moves to a thread, so that streams go on
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a prompt asks of the answer's form."""
+
+    grammar: str | None = None
+    tools: ToolCallParser | None = None
+
+
+class TextModel:
+    """Answers prompts with one model.
+
+    name: how clients call it. context_length: tokens of prompt and answer together, as the model has it; the engine may
+    hold less. defaults: how the model's authors want it sampled. grammar_timeout: seconds that trying out one grammar
+    may take.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        tokenizer: Tokenizer,
+        engine: EngineClient,
+        chat_template: ChatTemplate | None,
+        context_length: int,
+        defaults: GenerationDefaults,
+        grammar_timeout: float = 5.0,
+    ) -> None:
+        self.name = name
+        self.tokenizer = tokenizer
+        self.engine = engine
+        self.chat_template = chat_template
+        self.defaults = defaults
+        self._model_context = context_length
+        self._grammars = GrammarChecker(grammar_timeout)
+        supports_tools = chat_template is not None and chat_template.supports_tools
+        native = (
+            native_format(chat_template.source, tokenizer.added_tokens) if chat_template and supports_tools else None
+        )
+        self._template_has_tools = native is not None
+        self.tool_call_format: ToolCallFormat = native or HERMES
+        self._special_tokens = frozenset(text for text, special in tokenizer.added_tokens.items() if special)
+
+    @classmethod
+    def from_local(
+        cls, model: LocalModel, engine: EngineClient, *, max_context: int | None = None, grammar_timeout: float = 5.0
+    ) -> TextModel:
+        """The model on disk, answered for by `engine`. Raises ModelError or TemplateError for unusable files."""
+        tokenizer = model.load_tokenizer()
+        template = None
+        if model.chat_template is not None:
+            bos, eos = (_spelling(tokenizer, i) for i in (tokenizer.bos_token_id, tokenizer.eos_token_id))
+            template = ChatTemplate(model.chat_template, bos_token=bos, eos_token=eos)
+        own = model.config.max_position_embeddings
+        return cls(
+            name=model.name,
+            tokenizer=tokenizer,
+            engine=engine,
+            chat_template=template,
+            context_length=min(own, max_context or own),
+            defaults=model.generation,
+            grammar_timeout=grammar_timeout,
+        )
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        info = self.engine.info
+        return min(self._model_context, info.max_context) if info else self._model_context
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The ids that end an answer, as the model has them."""
+        own = self.tokenizer.eos_token_id
+        return self.defaults.eos_token_ids or (() if own is None else (own,))
+
+    async def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """The prompt's token ids, at least one. Raises PromptError; the length is not checked."""
+        encode = self._encode_chat if isinstance(prompt, ChatPrompt) else self._encode_completion
+        if _characters(prompt) > _LONG_PROMPT:
+            return await asyncio.to_thread(encode, prompt)  # type: ignore[arg-type]
+        return encode(prompt)  # type: ignore[arg-type]
+
+    async def generate(
+        self, prompt: Prompt, options: TextOptions, request_id: str | None = None
+    ) -> AsyncGenerator[TextChunk, None]:
+        """The answer as it is written; the last chunk has the finish reason and the usage.
+
+        Closing the iterator cancels the request in the engine. Raises PromptError (ContextLengthExceeded) before the
+        engine hears of the request, and what `EngineClient.generate` raises.
+        """
+        _check_stop_strings(options.stop)
+        prompt_ids = await self.encode(prompt)
+        max_tokens = self._max_tokens(prompt, prompt_ids, options)
+        form = await self._form(prompt)
+        eos = () if options.ignore_eos else self.eos_token_ids
+        request = GenerationRequest(
+            id=request_id or uuid.uuid4().hex,
+            prompt_ids=prompt_ids,
+            sampling=msgspec.structs.replace(
+                options.sampling,
+                max_tokens=max_tokens,
+                stop_token_ids=tuple(dict.fromkeys((*eos, *options.sampling.stop_token_ids))),
+            ),
+            grammar=form.grammar,
+            priority=options.priority,
+        )
+        reader = AnswerReader(
+            self.tokenizer,
+            options,
+            prompt_ids,
+            continuing=isinstance(prompt, CompletionPrompt) or prompt.continue_final_message,
+            tools=form.tools,
+            markers=self._markers() if form.tools else None,
+        )
+        last = None
+        # Closed before the last chunk is handed on, so that an answer cut short by a stop string frees its place first.
+        async with aclosing(_closable(self.engine.generate(request))) as outputs:
+            async for output in outputs:
+                if output.finish_reason is FinishReason.CANCELLED:
+                    break
+                chunk = reader.read(output)
+                if chunk.finish_reason is not None:
+                    last = chunk
+                    break
+                yield chunk
+        if last is None:
+            raise EngineUnavailable("The engine gave up the request before it was done; it may be sent again.")
+        yield last
+
+    def close(self) -> None:
+        """Ends what helps to check grammars. The engine is its owner's to close."""
+        self._grammars.close()
+
+    def _encode_chat(self, prompt: ChatPrompt) -> tuple[int, ...]:
+        template = self.chat_template
+        if template is None:
+            raise PromptError(
+                f"The model {self.name!r} has no chat template, so it cannot hold a conversation; use /v1/completions.",
+                param="model",
+                code="unsupported_value",
+            )
+        messages: Sequence[Mapping[str, Any]] = normalised(
+            prompt.messages, continue_final_message=prompt.continue_final_message
+        )
+        tools = () if prompt.tool_choice == ToolChoiceMode.NONE else prompt.tools
+        as_text = not self._template_has_tools and (
+            tools or any(message["role"] == "tool" or "tool_calls" in message for message in messages)
+        )
+
+        def render(part: Sequence[Mapping[str, Any]], *, continue_final: bool = False) -> list[int]:
+            return template.encode(
+                self.tokenizer,
+                with_tools_as_text(part, tools) if as_text else part,
+                tools=None if as_text else tools or None,
+                continue_final_message=continue_final,
+                **prompt.template_kwargs,
+            )
+
+        try:
+            return tuple(render(messages, continue_final=prompt.continue_final_message))
+        except TemplateError as error:
+            place = f"messages[{find_refused(messages, render)}].role"
+            raise PromptError(f"{error} (at {place})", param=place) from error
+
+    def _encode_completion(self, prompt: CompletionPrompt) -> tuple[int, ...]:
+        if prompt.token_ids is not None:
+            ids = prompt.token_ids
+            outside = next((i for i in ids if not 0 <= i < self.tokenizer.vocab_size), None)
+            if outside is not None:
+                raise PromptError(
+                    f"{outside} is not a token of this model, whose ids are 0 to {self.tokenizer.vocab_size - 1}.",
+                    param="prompt",
+                )
+        else:
+            bos = self.tokenizer.bos_token_id
+            ids = tuple(self.tokenizer.encode(prompt.text or "")) or (() if bos is None else (bos,))
+        if not ids:
+            raise PromptError("The prompt is empty; it must have at least one token.", param="prompt")
+        return ids
+
+    def _max_tokens(self, prompt: Prompt, prompt_ids: Sequence[int], options: TextOptions) -> int:
+        """How many tokens may be generated. Raises ContextLengthExceeded."""
+        context_length = self.context_length
+        wanted = options.sampling.max_tokens
+        least = 0 if options.score_only else max(wanted, 1)
+        if len(prompt_ids) + least > context_length:
+            raise ContextLengthExceeded(
+                prompt_tokens=len(prompt_ids),
+                max_tokens=wanted if wanted > 0 else None,
+                context_length=context_length,
+                param="messages" if isinstance(prompt, ChatPrompt) else "prompt",
+            )
+        if options.score_only:
+            return 0
+        return wanted if wanted > 0 else context_length - len(prompt_ids)
+
+    async def _form(self, prompt: Prompt) -> _Form:
+        """Raises PromptError if the form asked for cannot be."""
+        answer = answer_part(prompt.constraint) if prompt.constraint else None
+        if isinstance(prompt, ChatPrompt):
+            named = None if isinstance(prompt.tool_choice, ToolChoiceMode) else prompt.tool_choice
+            must_call = named is not None or prompt.tool_choice is ToolChoiceMode.REQUIRED
+            tools = [tool for tool in prompt.tools if named in (None, tool["function"]["name"])]
+            if must_call and not tools:
+                missing = "are no tools" if named is None else f"is no tool called {named!r}"
+                raise PromptError(f"tool_choice asks for a call, but there {missing}.", param="tool_choice")
+            if tools and prompt.tool_choice is not ToolChoiceMode.NONE:
+                parallel = prompt.parallel_tool_calls and named is None
+                return await self._form_with_tools(prompt, tools, answer, must_call=must_call, parallel=parallel)
+        if answer is None or prompt.constraint is None:
+            return _Form()
+        return _Form(await self._grammars.check([answer], param=prompt.constraint.param))
+
+    async def _form_with_tools(
+        self,
+        prompt: ChatPrompt,
+        tools: Sequence[Mapping[str, Any]],
+        answer: GrammarPart | None,
+        *,
+        must_call: bool,
+        parallel: bool,
+    ) -> _Form:
+        spelling = self.tool_call_format
+        # Where a call may begin without a marker, it is told from free text too late for a grammar.
+        within_text = not must_call and not answer and not spelling.bare and any(map(is_strict, tools))
+        grammar = None
+        if must_call or answer or within_text:
+            parts = calls_grammar(
+                spelling, tools, parallel=parallel, special_tokens=self._special_tokens, within_text=within_text
+            )
+            param = "tools"
+            if answer and prompt.constraint and not must_call:
+                parts, param = answer_or_calls(answer, parts), prompt.constraint.param
+            grammar = await self._grammars.check(parts, param=param)
+        parser = ToolCallParser(
+            spelling,
+            [tool["function"]["name"] for tool in tools],
+            enforced=grammar is not None and (must_call or not spelling.bare),
+            max_calls=None if parallel else 1,
+        )
+        return _Form(grammar, parser)
+
+    def _markers(self) -> dict[int, str]:
+        """The control tokens among the markers of tool calls, which the parser must see."""
+        markers = {self.tool_call_format.begin, self.tool_call_format.end} & self._special_tokens
+        return {self.tokenizer.encode(text, allow_special=True, add_bos=False)[0]: text for text in markers}
+
+
+def _closable(outputs: AsyncIterator[GenerationOutput]) -> AsyncGenerator[GenerationOutput, None]:
+    """`EngineClient.generate` promises `aclose`, which the type of its result does not tell."""
+    return cast("AsyncGenerator[GenerationOutput, None]", outputs)
+
+
+def _characters(prompt: Prompt) -> int:
+    if isinstance(prompt, CompletionPrompt):
+        return len(prompt.text or "")
+    contents = [message.get("content") or "" for message in prompt.messages]
+    return sum(len(c) if isinstance(c, str) else sum(len(part.get("text") or "") for part in c) for c in contents)
+
+
+def _check_stop_strings(stop: Sequence[str]) -> None:
+    for string in stop:
+        if not 0 < len(string) <= _MAX_STOP_LENGTH:
+            raise PromptError(
+                f"A stop string has 1 to {_MAX_STOP_LENGTH:,} characters, not {len(string):,}.", param="stop"
+            )
+
+
+def _spelling(tokenizer: Tokenizer, token_id: int | None) -> str | None:
+    return None if token_id is None else tokenizer.token_bytes(token_id).decode("utf-8", errors="replace")

@@ -1,0 +1,80 @@
+"""Grammars under which a model can write no malformed call, and no call of a tool that is not on offer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+from fireside.assistant.errors import PromptError
+from fireside.assistant.structured import GrammarPart, json_schema_part, lark_text
+from fireside.assistant.tool_calls.format import ToolCallFormat
+
+_MAX_PARALLEL_CALLS = 32  # small models repeat themselves for as long as they may
+
+Tool = Mapping[str, Any]
+
+
+def calls_grammar(
+    spelling: ToolCallFormat,
+    tools: Sequence[Tool],
+    *,
+    parallel: bool,
+    special_tokens: Container[str],
+    within_text: bool = False,
+) -> list[GrammarPart]:
+    """One call of one of `tools`, or several if `parallel`: grammar parts, of which the first is named "calls".
+
+    special_tokens: spellings that are control tokens of the model, which a grammar writes as tokens and not as text.
+    within_text: free text may stand before the first marker, or instead of any call; needs a format with markers.
+    Raises PromptError naming a tool whose parameters are not those of an object.
+    """
+    assert tools and not (within_text and spelling.bare)
+    begin, end = (
+        marker if marker in special_tokens else lark_text(marker) if marker else ""
+        for marker in ("" if spelling.bare else spelling.begin, spelling.end)
+    )
+    opening, closing = ("", "") if spelling.bare else ("\n", "\n")
+    bodies, parts = [], []
+    for index, tool in enumerate(tools):
+        name, schema = _signature(tool, index)
+        header = lark_text(f'{opening}{{"name": {json.dumps(name)}, "{spelling.arguments_key}": ')
+        bodies.append(f"body_{index}: {header} @arguments_{index} {lark_text('}' + closing)} {end}")
+        parts.append(json_schema_part(f"arguments_{index}", schema, lenient=not is_strict(tool)))
+    separator = lark_text("; " if spelling.bare else "\n")
+    more = f"({separator} {begin} body){{0,{_MAX_PARALLEL_CALLS - 1}}}" if parallel else ""
+    if not within_text:
+        start = [f"start: {begin} body {more}"]
+    elif spelling.begin in special_tokens:
+        start = [f"start: TEXT | TEXT {begin} body {more}", r"TEXT: /(.|\n)*/"]
+    else:  # a lazy lexeme ends at the first marker, after which text is no longer possible
+        start = [
+            f"start: TEXT | to_call body {more}",
+            rf"to_call[lazy]: /(.|\n)*{re.escape(spelling.begin)}/",
+            r"TEXT: /(.|\n)*/",
+        ]
+    body = f"body: {' | '.join(f'body_{index}' for index in range(len(tools)))}"
+    return [{"name": "calls", "lark_grammar": "\n".join([*start, body, *bodies])}, *parts]
+
+
+def answer_or_calls(answer: GrammarPart, calls: Sequence[GrammarPart]) -> list[GrammarPart]:
+    """Either what `answer` allows, or calls."""
+    return [{"name": "start", "lark_grammar": "start: @answer | @calls"}, answer, *calls]
+
+
+def is_strict(tool: Tool) -> bool:
+    """Whether the caller wants arguments to fit the tool's schema at any rate."""
+    return tool["function"].get("strict") is True
+
+
+def _signature(tool: Tool, index: int) -> tuple[str, Mapping[str, Any]]:
+    """A tool's name and the schema of its arguments."""
+    function = tool["function"]
+    schema = function.get("parameters") or {"type": "object", "properties": {}, "additionalProperties": False}
+    if schema.get("type", "object") != "object":
+        raise PromptError(
+            f"The parameters of the tool {function['name']!r} must be of the type object, not {schema['type']!r}.",
+            param=f"tools[{index}].function.parameters",
+        )
+    return function["name"], {"type": "object", **schema}
