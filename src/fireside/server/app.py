@@ -1,0 +1,82 @@
+"""`create_app`: the web process, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fireside import __version__
+from fireside.server import errors, openapi
+from fireside.server.access import OPEN_PATHS, AccessMiddleware
+from fireside.server.api import chat, completions, health, models, tokenization
+from fireside.server.api.schemas.chat import ChatCompletionChunk
+from fireside.server.api.schemas.completions import CompletionChunk
+from fireside.server.deps import Context
+from fireside.server.metrics import MetricsMiddleware
+from fireside.server.page import page
+from fireside.server.registry import ModelRegistry, open_models
+from fireside.settings import Settings
+
+
+def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> FastAPI:
+    """The ASGI application. Its lifespan starts the engines, without waiting for them, and stops them.
+
+    `registry` defaults to the models that `settings` name, each with a worker process of its own.
+    Raises `ModelError` if the default model cannot be used.
+    """
+    context = Context(settings, registry or open_models(settings))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        await context.models.start()
+        try:
+            yield
+        finally:
+            await context.models.close()
+
+    app = FastAPI(
+        title="Fireside",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # both fetch scripts from another host
+        redoc_url=None,
+        responses={"default": {"model": errors.ErrorResponse, "description": "The error envelope"}},
+        middleware=[
+            Middleware(MetricsMiddleware, metrics=context.metrics),
+            Middleware(_HeadersMiddleware),
+            Middleware(
+                AccessMiddleware, keys=[key.get_secret_value() for key in settings.api_keys], host=settings.host
+            ),
+        ],
+    )
+    app.state.context = context
+    app.state.max_body_bytes = settings.max_body_bytes
+    for router in (chat.router, completions.router, models.router, tokenization.router, health.router, page.router):
+        app.include_router(router)
+    errors.install(app)
+    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk], open_paths=OPEN_PATHS)
+    return app
+
+
+class _HeadersMiddleware:
+    """Pure ASGI. Tells browsers to guess nothing, keep nothing and tell nobody."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: MutableMapping[str, Any] | Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Referrer-Policy", "no-referrer")
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
