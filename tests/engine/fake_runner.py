@@ -6,6 +6,8 @@ through the block table. A wrong table, position or shared block therefore chang
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -65,7 +67,7 @@ class FakeRunner:
         for flat in batch.logit_indices.tolist():
             tokens = self._read(tables[owner[flat]], positions[flat] + 1)
             rows.append(reference_logits(tokens, self.vocab_size))
-        self.passes.append([end - start for start, end in zip(starts, starts[1:], strict=False)])
+        self.passes.append([end - start for start, end in pairwise(starts)])
         return torch.stack(rows) if rows else torch.empty(0, self.vocab_size)
 
     def _read(self, table: list[int], length: int) -> tuple[int, ...]:

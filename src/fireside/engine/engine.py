@@ -109,7 +109,6 @@ class Engine:
         if request.grammar is None or self._grammars is None:
             self._enqueue(sequence)
         else:
-            sequence.state = SequenceState.COMPILING
             matcher = self._grammars.submit(request.grammar, request.sampling.stop_token_ids)
             self._compilations[request.id] = _Compilation(sequence, matcher, time.monotonic() + self._grammar_timeout)
 

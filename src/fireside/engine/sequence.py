@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class SequenceState(Enum):
     """Where a sequence is. COMPILING -> WAITING <-> RUNNING -> FINISHED; any state may go to FINISHED."""
 
-    COMPILING = "compiling"  # its grammar is being compiled in another thread
+    COMPILING = "compiling"  # not in the queue yet: its grammar, if it has one, is being compiled in another thread
     WAITING = "waiting"  # in the queue, holds no blocks; new, or preempted
     RUNNING = "running"  # holds blocks and gets tokens in every step that has room
     FINISHED = "finished"  # holds nothing
@@ -71,7 +71,7 @@ class Sequence:
         self.request = request
         self.sampling = sampling
         self.order = (request.priority, arrival)
-        self.state = SequenceState.WAITING
+        self.state = SequenceState.COMPILING
         self.prompt_ids = request.prompt_ids
         self.output_ids: list[int] = []
         self.max_length = min(len(request.prompt_ids) + sampling.max_tokens, max_context)

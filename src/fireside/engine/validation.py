@@ -6,7 +6,6 @@ import math
 
 from fireside.engine.client import RequestRejected
 from fireside.engine.messages import GenerationRequest, SamplingParams
-from fireside.engine.sampler import invalid_token_id
 
 
 def check_request(request: GenerationRequest, *, vocab_size: int, max_context: int) -> None:
@@ -27,11 +26,10 @@ def check_request(request: GenerationRequest, *, vocab_size: int, max_context: i
 def _find_problem(request: GenerationRequest, params: SamplingParams, vocab_size: int) -> str | None:
     if not request.prompt_ids:
         return "The prompt is empty; it needs at least one token."
-    wrong = next((token_id for token_id in request.prompt_ids if not 0 <= token_id < vocab_size), None)
-    if wrong is None:
-        wrong = invalid_token_id(params, vocab_size)
-    if wrong is not None:
-        return f"The token id {wrong} is not one of the model's, which are 0 to {vocab_size - 1}."
+    for ids in (request.prompt_ids, params.stop_token_ids, params.logit_bias):
+        if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
+            wrong = min(ids) if min(ids) < 0 else max(ids)
+            return f"The token id {wrong} is not one of the model's, which are 0 to {vocab_size - 1}."
     values = (
         ("max_tokens", params.max_tokens, params.max_tokens >= 0, "0 or more"),
         ("min_tokens", params.min_tokens, params.min_tokens >= 0, "0 or more"),
