@@ -21,6 +21,15 @@ LLAMA: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LONGROPE = {
+    "rope_type": "longrope",
+    "factor": 8.0,
+    "attention_factor": 1.0,
+    "short_factor": [1.0] * 7,  # head_dim 16 has eight pairs
+    "long_factor": [1.0] * 7,
+}
 GGUF: dict[str, Any] = {
     "general.architecture": "llama",
     "llama.block_count": 2,
@@ -91,7 +100,14 @@ def test_rope_by_its_names_before_transformers_5() -> None:
         ({"quantization_config": {"quant_method": "awq"}}, "quantised by 'awq' are not supported"),
         ({"rope_parameters": {"rope_type": "dynamic"}}, "rope type 'dynamic' is not supported; supported: default"),
         ({"rope_parameters": {"rope_type": "linear"}}, "rope_parameters has no factor"),
-        ({"rope_parameters": {"rope_type": "linear", "factor": 0}}, "factor is 0"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 0}}, "scaling cannot be right.*factor=0.0"),
+        ({"rope_parameters": {"rope_theta": 1.0}}, r"rope_theta \(1.0\) cannot be right"),
+        ({"rope_parameters": YARN | {"beta_slow": 40}}, "scaling cannot be right.*beta_slow=40"),
+        ({"rope_parameters": YARN | {"original_max_position_embeddings": -1}}, "scaling cannot be right"),
+        ({"rope_parameters": YARN | {"mscale": -20.0, "mscale_all_dim": 1.0}}, "scaling cannot be right"),
+        ({"rope_parameters": LLAMA3 | {"low_freq_factor": 4.0}}, "scaling cannot be right.*low_freq_factor=4.0"),
+        ({"rope_parameters": LONGROPE | {"long_factor": [1.0] * 8}}, "where short_factor and long_factor are the same"),
+        ({"rope_parameters": LONGROPE}, "scaling cannot be right"),
         ({"rope_parameters": ["linear"]}, r"rope_parameters is \['linear'\]; it must be an object"),
         ({"partial_rotary_factor": 0.5}, "partial rotary"),
     ],
@@ -117,6 +133,11 @@ def test_a_shape_that_the_family_cannot_have_is_not_written() -> None:
         config_to_hf(replace(config, qk_norm=True))
     with pytest.raises(ModelError, match="LlamaForCausalLM cannot have"):
         config_to_hf(replace(config, sliding_window=8))
+
+
+def test_zero_betas_are_absent_ones_as_in_transformers() -> None:
+    config = config_from_hf(LLAMA | {"rope_parameters": YARN | {"beta_fast": 0, "beta_slow": 0}})
+    assert config == config_from_hf(LLAMA | {"rope_parameters": YARN})
 
 
 def test_gguf_metadata_alone() -> None:

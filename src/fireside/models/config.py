@@ -52,6 +52,23 @@ class RopeScaling:
     mscale_all_dim: float | None = None  # yarn
     long_factor: tuple[float, ...] = ()  # longrope: head_dim / 2 divisors. A GGUF's `rope_freqs.weight` is this.
 
+    def is_sound(self, head_dim: int) -> bool:
+        """Whether the numbers give every rotated pair of a head a frequency."""
+        if not 0 < self.factor < math.inf or not 0 < self.resolved_attention_factor() < math.inf:
+            return False
+        match self.kind:
+            case RopeKind.LINEAR:
+                return True
+            case RopeKind.LLAMA3:
+                ordered = 0 < self.low_freq_factor < self.high_freq_factor < math.inf
+                return ordered and self.original_max_position_embeddings > 0
+            case RopeKind.YARN:
+                ordered = 0 < self.beta_slow <= self.beta_fast < math.inf
+                return ordered and self.original_max_position_embeddings > 0
+            case RopeKind.LONGROPE:
+                divisors = self.long_factor
+                return len(divisors) == head_dim // 2 and all(0 < divisor < math.inf for divisor in divisors)
+
     def resolved_attention_factor(self) -> float:
         """What cosines and sines are multiplied by (YaRN, https://arxiv.org/abs/2309.00071, section 3.4)."""
         if self.attention_factor is not None:
@@ -104,22 +121,12 @@ class ModelConfig:
             raise ModelError(f"the model's head_dim is {self.head_dim}; rotary embeddings need an even one")
         if self.sliding_window is not None and self.sliding_window < 1:
             raise ModelError(f"the model's sliding_window is {self.sliding_window}; it must be at least 1, or absent")
-        if not (0 < self.rms_norm_eps < 1 and 0 < self.rope_theta < math.inf):
+        if not (0 < self.rms_norm_eps < 1 and 1 < self.rope_theta < math.inf):
             raise ModelError(
                 f"the model's rms_norm_eps ({self.rms_norm_eps}) or rope_theta ({self.rope_theta}) cannot be right"
             )
-        scaling = self.rope_scaling
-        if scaling is None:
-            return
-        if not 0 < scaling.factor < math.inf:
-            raise ModelError(f"the model's rope scaling factor is {scaling.factor}; it must be a positive number")
-        if scaling.kind in (RopeKind.LLAMA3, RopeKind.YARN) and scaling.original_max_position_embeddings < 1:
-            raise ModelError(f"rope scaling {scaling.kind} needs original_max_position_embeddings, a positive number")
-        if scaling.kind is RopeKind.LONGROPE and len(scaling.long_factor) != self.head_dim // 2:
-            raise ModelError(
-                f"rope scaling has {len(scaling.long_factor)} factors; head_dim {self.head_dim} needs "
-                f"{self.head_dim // 2}"
-            )
+        if self.rope_scaling is not None and not self.rope_scaling.is_sound(self.head_dim):
+            raise ModelError(f"the model's rope scaling cannot be right: {self.rope_scaling}")
 
 
 # Beyond these a number is damage, and believing it would cost time and memory before the weights disprove it.
@@ -273,8 +280,8 @@ def _hf_rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | N
                 kind=kind,
                 factor=factor,
                 original_max_position_embeddings=original,
-                beta_fast=rope.number("beta_fast", 32.0),
-                beta_slow=rope.number("beta_slow", 1.0),
+                beta_fast=rope.number("beta_fast", 32.0) or 32.0,  # 0 is "not given" to transformers
+                beta_slow=rope.number("beta_slow", 1.0) or 1.0,
                 truncate=rope.boolean("truncate", True),
                 attention_factor=rope.optional_number("attention_factor"),
                 mscale=rope.optional_number("mscale"),

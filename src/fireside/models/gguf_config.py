@@ -5,7 +5,6 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -105,8 +104,6 @@ def _count_tokens(metadata: Mapping[str, Any]) -> int | None:
 def _gguf_rope(fields: Fields, frequency_factors: tuple[float, ...]) -> RopeScaling | None:
     name = fields.text("rope.scaling.type", "none")
     if name == "none" and frequency_factors:
-        if not all(0 < factor < math.inf for factor in frequency_factors):
-            raise ModelError(f"{fields.source}: tensor rope_freqs.weight holds a factor that is not a positive number")
         return RopeScaling(kind=RopeKind.LONGROPE, factor=max(frequency_factors), long_factor=frequency_factors)
     # The first converters wrote rope.scale_linear alone.
     factor = fields.number("rope.scaling.factor", fields.number("rope.scale_linear", 1.0))
