@@ -1,20 +1,20 @@
 """Models from the Hugging Face hub (or a mirror of it: `HF_ENDPOINT`), with resume and the hub's own checksums.
 
 Since version 2, `hf_hub_download` throws away what it had when its process ends. A model is too large for that, so
-the transfer is driven here, over the library's session, authentication, retries and range requests.
+the transfer is driven here, over the library's session and authentication.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import httpx2
-from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub import HfApi, get_session, hf_hub_url
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -23,11 +23,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils.tqdm import silent_tqdm
+from huggingface_hub.utils._http import hf_raise_for_status
 
 from fireside import __version__
 from fireside.models.catalog import HubSource
@@ -57,6 +56,10 @@ _SMALL_FILES = frozenset(
         "model.safetensors.index.json",
     }
 )
+
+
+_READ_TIMEOUT = 30.0  # seconds without a byte after which a transfer counts as broken
+_BARREN_ATTEMPTS = 4  # in a row that gave nothing, after which the hub counts as failed
 
 
 @dataclass(frozen=True)
@@ -179,52 +182,55 @@ def _license(info: ModelInfo) -> str | None:
     return None
 
 
-class _ReportingFile(io.BufferedWriter):
-    """An appending file that says how long it is after each write."""
-
-    def __init__(self, path: Path, report: Callable[[int], None]) -> None:
-        super().__init__(io.FileIO(path, "ab"))
-        self._report = report
-
-    def write(self, data: object, /) -> int:
-        written = super().write(data)  # type: ignore[arg-type]
-        self._report(self.tell())
-        return written
-
-
 def _download(
     source: HubSource, commit: str, file: HubFile, target: Path, parts: Path, report: Callable[[int], None]
 ) -> None:
     part = parts / f"{file.sha256 or file.git_sha1}.part"  # named by content: a file that changed begins anew
-    url = hf_hub_url(source.repository, file.name, revision=commit)
-    headers = build_hf_headers(library_name="fireside", library_version=__version__)
     try:
-        if part.exists() and (part.stat().st_size > file.size or file.sha256 is None):
-            part.unlink()  # small files come compressed, where an offset means nothing
-        with _ReportingFile(part, report) as writer:
-            report(writer.tell())
-            try:
-                http_get(
-                    url,
-                    writer,
-                    resume_size=writer.tell(),
-                    expected_size=file.size,
-                    headers=headers,
-                    tqdm_class=silent_tqdm,
-                )
-            except (httpx2.HTTPError, OfflineModeIsEnabled, ValueError) as error:
-                raise SourceFailed(f"{file.name}: {_reason(error, source)}{_kept(part)}") from error
-            except OSError as error:
-                if error.errno is not None:
-                    raise
-                raise SourceFailed(f"{file.name} arrived incomplete{_kept(part)}") from error
+        try:
+            _transfer(hf_hub_url(source.repository, file.name, revision=commit), file.size, part, report)
+        except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
+            raise SourceFailed(f"{file.name}: {_reason(error, source)}{_kept(part)}") from error
         if not file.matches(part):
             part.unlink()
             raise SourceFailed(f"{file.name} arrived damaged: its sum is not the one that the hub names")
-        target.parent.mkdir(parents=True, exist_ok=True)
         part.replace(target)
     except OSError as error:
         raise storage_error(error, target) from error
+
+
+def _transfer(url: str, size: int, part: Path, report: Callable[[int], None]) -> None:
+    """Appends to `part` until it is `size` bytes long, through as many broken connections as give something each.
+
+    Raises `httpx2.HTTPError` once `_BARREN_ATTEMPTS` in a row gave nothing.
+    """
+    headers = build_hf_headers(library_name="fireside", library_version=__version__)
+    headers["Accept-Encoding"] = "identity"  # an offset into compressed data would mean nothing
+    barren = 0
+    part.touch()
+    while (start := part.stat().st_size) < size:
+        report(start)
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        failure: httpx2.TransportError = httpx2.RemoteProtocolError("the transfer ended early")
+        try:
+            with (
+                get_session().stream("GET", url, headers=headers, timeout=_READ_TIMEOUT) as response,
+                part.open("ab") as writer,
+            ):
+                hf_raise_for_status(response)
+                if start and response.status_code != httpx2.codes.PARTIAL_CONTENT:
+                    writer.truncate(0)  # the server does not know ranges and begins anew
+                for chunk in response.iter_bytes():
+                    writer.write(chunk)
+                    report(writer.tell())
+        except httpx2.TransportError as error:
+            failure = error
+        barren = 0 if part.stat().st_size > start else barren + 1
+        if barren == _BARREN_ATTEMPTS:
+            raise failure
+        if barren:
+            time.sleep(2.0 ** (barren - 1))
 
 
 def _kept(part: Path) -> str:
