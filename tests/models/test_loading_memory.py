@@ -10,19 +10,23 @@ import gguf
 import numpy as np
 
 MEASURE = """
-import resource, sys
+import re, resource, sys
 from pathlib import Path
 import torch
 from fireside.models.checkpoint import open_checkpoint
 from fireside.models.decoder import load_decoder
 
+def peak():
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage would count what the parent held before this program began
+        return int(re.search(r"VmHWM:\\s*(\\d+) kB", status.read_text())[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
 torch.set_num_threads(1)
-unit = 1 if sys.platform == "darwin" else 1024
 checkpoint = open_checkpoint(Path(sys.argv[1]))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 decoder = load_decoder(checkpoint)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-print(peak * unit, sum(parameter.nbytes for parameter in decoder.parameters()))
+print(peak() - before, sum(parameter.nbytes for parameter in decoder.parameters()))
 """
 
 

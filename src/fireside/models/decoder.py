@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fireside.errors import ModelError
 from fireside.models.checkpoint import Checkpoint
 from fireside.models.config import ModelConfig
-from fireside.models.layers import Attend, CausalAttention, DecoderLayer, RMSNorm
+from fireside.models.layers import Attend, CausalAttention, DecoderLayer, Embedding, Linear, RMSNorm
 from fireside.models.quantization import QuantizedTensor
 from fireside.models.rope import rope_angles, rope_frequencies
 
@@ -21,7 +21,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         # Not buffers: `decoder.to(torch.bfloat16)` would round them, and far positions would turn to noise.
@@ -48,10 +48,9 @@ class Decoder(nn.Module):
         self.config = config
         self.model = Transformer(config)
         # A tied head is the embedding itself, under no second name.
-        self.lm_head = (
-            None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        )
-        self.reset_parameters()
+        self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size, bias=False)
+        if self.device.type != "meta":  # where drawing draws nothing, and PyTorch takes a second to get ready for it
+            self.reset_parameters()
 
     def reset_parameters(self, std: float = 0.02) -> None:
         """Draws weights anew: matrices normal, the projections into the residual stream scaled down by its depth
