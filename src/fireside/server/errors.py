@@ -139,13 +139,19 @@ def _from_validation(exc: RequestValidationError) -> ApiError:
     error = max(errors, key=lambda e: len(e["loc"]))
     where, *path = error["loc"]
     if where == "body" and not path:
-        return ApiError(400, "the body must be a JSON object, sent with Content-Type: application/json", code="json")
+        return ApiError(
+            400, "the body must be a JSON object, sent with Content-Type: application/json", code="invalid_json"
+        )
     if error["type"] == "union_tag_not_found" or error["type"] == "union_tag_invalid":
         path = [*path, error["ctx"]["discriminator"].strip("'")]
     param = _param(path, exc.body) if where == "body" else ".".join(map(str, path))
-    message = error["msg"].removeprefix("Value error, ")
-    code = "unknown_parameter" if error["type"] == "extra_forbidden" else "invalid_value"
-    return invalid(param, message, code)
+    match error["type"]:
+        case "extra_forbidden":
+            return invalid(param, "is not a parameter of this request", "unknown_parameter")
+        case "missing":
+            return invalid(param, "is required", "missing_required_parameter")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return invalid(param, message, "invalid_value")
 
 
 def _param(path: Sequence[int | str], body: Any) -> str:

@@ -104,7 +104,7 @@ async def _whole(answer: Answer) -> dict[str, Any]:
     whole = {
         **_head(answer, "chat.completion"),
         "choices": [choice.as_dict(index) for index, choice in enumerate(choices)],
-        "usage": generation.usage_dict([_usage(choice.last) for choice in choices], len(choices)),
+        "usage": generation.usage_dict([generation.usage_of(choice.last) for choice in choices], len(choices)),
     }
     if choices[0].prompt_logprobs is not None:
         whole["prompt_logprobs"] = choices[0].prompt_logprobs
@@ -136,7 +136,7 @@ async def _events(answer: Answer, with_usage: bool) -> AsyncGenerator[bytes]:
                     written["logprobs"] = _logprobs(chunk.logprobs)
                 yield event({**head, "choices": [written]})
             if chunk.finish_reason is not None:
-                usages[index] = _usage(chunk)
+                usages[index] = generation.usage_of(chunk)
                 ended = {**choice, "finish_reason": chunk.finish_reason, "stop_reason": chunk.stop_reason}
                 yield event({**head, "choices": [ended]})
         if with_usage:
@@ -161,11 +161,6 @@ def _call_delta(call: ToolCallDelta) -> dict[str, Any]:
         return {"index": call.index, "function": {"arguments": call.arguments}}
     function = {"name": call.name, "arguments": call.arguments}
     return {"index": call.index, "id": call.id, "type": "function", "function": function}
-
-
-def _usage(last: TextChunk) -> Usage:
-    assert last.usage is not None  # `TextChunk` promises it of the last one
-    return last.usage
 
 
 def _logprobs(tokens: Sequence[TokenText]) -> dict[str, Any]:

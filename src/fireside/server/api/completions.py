@@ -49,9 +49,10 @@ class _Work:
     n: int
     drawn: int
     top: int | None  # how many likeliest tokens the caller wants at each place; None: no log-probabilities
+    prompt_logprobs: bool  # whether the caller wants them apart from the echo too
 
     def writer(self, index: int) -> _Writer:
-        return _Writer(self.top, self.echoes[index // self.drawn])
+        return _Writer(self.top, self.echoes[index // self.drawn], self.prompt_logprobs)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ async def _start(body: CompletionRequest, context: Context) -> _Work:
     )
     every = [prompt for prompt in prompts for _ in range(drawn)]
     answer = await start_answer(context, model, every, options, id_prefix="cmpl")
-    return _Work(answer, echoes, n, drawn, body.logprobs)
+    return _Work(answer, echoes, n, drawn, body.logprobs, body.prompt_logprobs is not None)
 
 
 def _prompts(body: CompletionRequest, model: TextModel, constraint: OutputConstraint | None) -> list[CompletionPrompt]:
@@ -122,8 +123,9 @@ def _echo(prompt: CompletionPrompt, ids: Sequence[int], model: TextModel) -> _Ec
 class _Writer:
     """Turns the chunks of one choice into pieces of OpenAI's `choices[i]`: the echoed prompt first, then the answer."""
 
-    def __init__(self, top: int | None, echo: _Echo | None) -> None:
+    def __init__(self, top: int | None, echo: _Echo | None, prompt_logprobs: bool) -> None:
         self._top = top
+        self._prompt_logprobs = prompt_logprobs
         self._echo = echo
         self._offset = 0  # characters before the next token, the echoed prompt's included
 
@@ -131,7 +133,7 @@ class _Writer:
         text = chunk.text
         tokens = list(chunk.logprobs or ())
         piece: dict[str, Any] = {}
-        if chunk.prompt_logprobs is not None:
+        if self._prompt_logprobs and chunk.prompt_logprobs is not None:
             piece["prompt_logprobs"] = generation.prompt_logprobs_list(chunk.prompt_logprobs)
         if self._echo is not None:
             text = self._echo.text + text
@@ -172,7 +174,7 @@ async def _whole(work: _Work) -> dict[str, Any]:
         candidates = range(start, start + work.drawn)
         for index in sorted(candidates, key=lambda i: _mean_logprob(chunks[i]), reverse=True)[: work.n]:
             choices.append({"index": len(choices), **_choice(chunks[index], work.writer(index))})
-    usages = [_usage(made[-1]) for made in chunks]
+    usages = [generation.usage_of(made[-1]) for made in chunks]
     return {
         **_head(answer),
         "choices": choices,
@@ -207,7 +209,7 @@ async def _events(work: _Work, with_usage: bool) -> AsyncGenerator[bytes]:
             piece = {"index": index, **writers[index].piece(chunk), "finish_reason": chunk.finish_reason}
             if chunk.finish_reason is not None:
                 piece["stop_reason"] = chunk.stop_reason
-                usages[index] = _usage(chunk)
+                usages[index] = generation.usage_of(chunk)
             elif not piece["text"] and not chunk.logprobs:
                 continue
             yield event({**head, "choices": [piece]})
@@ -226,8 +228,3 @@ def _head(answer: Answer) -> dict[str, Any]:
         "model": answer.model.name,
         "system_fingerprint": answer.fingerprint,
     }
-
-
-def _usage(last: TextChunk) -> Usage:
-    assert last.usage is not None  # `TextChunk` promises it of the last one
-    return last.usage

@@ -183,6 +183,11 @@ def _seeded(options: TextOptions, index: int) -> TextOptions:
     return replace(options, sampling=msgspec.structs.replace(options.sampling, seed=seed))
 
 
+def usage_of(last: TextChunk) -> Usage:
+    assert last.usage is not None  # `TextChunk` promises it of the last one
+    return last.usage
+
+
 def usage_dict(usages: Sequence[Usage], choices_per_prompt: int) -> dict[str, Any]:
     """OpenAI's `usage`: each prompt counts once, however many choices it has (they lie side by side)."""
     prompt_tokens = sum(usage.prompt_tokens for usage in usages[::choices_per_prompt])
