@@ -144,3 +144,20 @@ class Fatal(msgspec.Struct, frozen=True, tag="fatal"):
 
 ToWorker = Submit | Cancel | Shutdown
 FromWorker = Ready | Outputs | Rejected | Heartbeat | Fatal
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a worker is told; its first frame. Meanings and defaults are those of `fireside.settings`."""
+
+    model: str  # path of a GGUF file or a Hugging Face folder
+    name: str  # what the model is called in `EngineInfo`
+    device: str = "auto"
+    dtype: str = "auto"
+    max_context: int | None = None  # None: the model's own
+    kv_cache_memory: int | None = None  # bytes; None: as fits
+    max_batch_tokens: int = 512
+    max_running: int = 64
+    max_waiting: int = 256
+    threads: int = 0  # 0: as many as there are cores
+    grammar_timeout: float = 10.0  # seconds
+    heartbeat_interval: float = 1.0  # seconds

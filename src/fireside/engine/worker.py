@@ -1,0 +1,101 @@
+"""The worker: a process that holds one model, spoken to over a socket. `python -m fireside.engine.worker --fd N`.
+
+Its first frame is a `WorkerConfig`. It answers with `Ready` or `Fatal`, then takes `ToWorker` messages and sends
+one `Outputs` per step, and a `Heartbeat` per second for as long as its steps come to an end. When the socket closes,
+its parent is gone, and it ends at once whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import msgspec
+
+from fireside.engine.framing import FrameError, FrameSender, decode_payload, read_frames
+from fireside.engine.loop import EngineLoop, Inbox, SteppedEngine
+from fireside.engine.messages import EngineInfo, Fatal, FromWorker, Heartbeat, Ready, ToWorker, WorkerConfig
+from fireside.errors import FiresideError
+
+EngineFactory = Callable[[WorkerConfig], tuple[SteppedEngine, EngineInfo]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m fireside.engine.worker", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the server process")
+    arguments = parser.parse_args()
+    # Not closed here but by the end of the process: the reader takes a closed socket for a dead parent.
+    return run_worker(socket.socket(fileno=arguments.fd), _load_engine)
+
+
+def run_worker(sock: socket.socket, factory: EngineFactory) -> int:
+    """Serves until told to stop, and returns the exit status. Takes over the process: its signals, and its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    payloads = read_frames(sock)
+    config = decode_payload(next(payloads), msgspec.msgpack.Decoder(WorkerConfig))
+    inbox = Inbox()
+    threading.Thread(target=_read, args=(payloads, inbox), name="reader", daemon=True).start()
+    sender = FrameSender(sock)
+
+    def emit(message: FromWorker) -> None:
+        try:
+            sender.send(message)
+        except OSError:
+            _end_with_parent()
+
+    try:
+        engine, info = factory(config)
+    except Exception as error:  # whatever it is, this model cannot be served, and a person must be told why
+        if not isinstance(error, FiresideError):
+            traceback.print_exc()
+        emit(Fatal(str(error) if isinstance(error, FiresideError) else f"{type(error).__name__}: {error}"))
+        return 1
+    loop = EngineLoop(engine, inbox, emit)
+    emit(Ready(info))
+    threading.Thread(target=_beat, args=(loop, emit, config.heartbeat_interval), name="heartbeat", daemon=True).start()
+    loop.run()
+    return 0
+
+
+def _load_engine(config: WorkerConfig) -> tuple[SteppedEngine, EngineInfo]:
+    from fireside.engine.loading import load_engine  # here and not above, because torch comes with it
+
+    return load_engine(config)
+
+
+def _read(payloads: Iterator[bytes], inbox: Inbox) -> None:
+    decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+    try:
+        for payload in payloads:
+            inbox.put(decode_payload(payload, decoder))
+    except OSError:
+        pass  # as good as closed
+    except FrameError as error:
+        print(f"fireside worker: the parent sent something else than frames: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    _end_with_parent()
+
+
+def _beat(loop: EngineLoop, emit: Callable[[FromWorker], None], interval: float) -> NoReturn:
+    while True:
+        if loop.is_alive():
+            emit(Heartbeat(loop.stats))
+        time.sleep(interval)
+
+
+def _end_with_parent() -> NoReturn:
+    """There is nobody left to answer to, so that a step in progress is not waited for."""
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
