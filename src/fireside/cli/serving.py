@@ -1,0 +1,112 @@
+"""What `fireside serve` does: bind, have the model, run uvicorn, say when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import sys
+
+import typer
+import uvicorn
+
+from fireside.cli.fetching import find_or_fetch
+from fireside.engine.client import EngineClient
+from fireside.engine.messages import EngineInfo
+from fireside.errors import FiresideError
+from fireside.models.local import DEFAULT_ALIAS
+from fireside.server.app import create_app
+from fireside.settings import Settings
+
+_BACKLOG = 2048
+_GRACE_SECONDS = 3  # that streams in flight get to end after Ctrl-C
+
+
+def run_server(settings: Settings) -> None:
+    """Serves until Ctrl-C or SIGTERM. Raises `FiresideError` if it cannot begin to."""
+    settings.check_exposure()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    with bind(settings.host, settings.port) as listener:  # first: a taken port is no reason to fetch and load a model
+        find_or_fetch(DEFAULT_ALIAS, settings)
+        app = create_app(settings)
+        is_debug = settings.log_level == "debug"
+        config = uvicorn.Config(
+            app,
+            lifespan="on",
+            log_config=None,
+            log_level="debug" if is_debug else "warning",  # what it says at the start is said below, once it is true
+            access_log=is_debug,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        engine = app.state.context.models.default.engine
+        try:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(_serve(uvicorn.Server(config), listener, engine))
+        except KeyboardInterrupt:  # uvicorn passes the signal on once it has shut down
+            typer.echo("Fireside has stopped.", err=True)
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, engine: EngineClient) -> None:
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    ready = asyncio.create_task(engine.wait_ready())
+    await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
+    if not ready.done():  # stopped, or failed, before there was an engine
+        ready.cancel()
+        await serving
+        return
+    if ready.exception() is None:
+        _announce(listener, ready.result())
+    else:
+        server.should_exit = True
+    await serving
+    ready.result()  # the reason why there is no engine ends the command
+
+
+def _announce(listener: socket.socket, info: EngineInfo) -> None:
+    typer.echo(f"Fireside is ready on {address_of(listener)}")
+    kind = f"{info.dtype} on {info.device}, {info.max_context:,} tokens of context"
+    typer.echo(f"It serves {info.model} ({kind}). Ctrl-C stops it.")
+    sys.stdout.flush()  # who started this in a pipe waits for the line
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL to open on this machine."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `FiresideError` saying what stands in the way.
+
+    It listens at once, so that the port is ours from here on: who connects while the model loads waits for it.
+    """
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        raise FiresideError(f"host {host!r} is not an address of this machine") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if sys.platform != "win32":  # where it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise FiresideError(_bind_failure(error, host, port)) from error
+    return listener
+
+
+def _bind_failure(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is taken, perhaps by another fireside serve: choose one with --port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to bind port {port}: choose one above 1023 with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"host {host!r} is not an address of this machine"
+    return f"{host}:{port} cannot be bound: {error.strerror or error}"
