@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 from fastapi import FastAPI
+
 from tests.server.scripted_app import Scripted, running, scripted_app
 
 

@@ -33,7 +33,7 @@ CHAT_TEMPLATE = """\
 <tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools> call as <tool_call></tool_call><|im_end|>
 {% endif %}
 {%- for message in messages %}
-{%- if message.role == 'system' and not loop.first %}{{ raise_exception('the system message must come first') }}{% endif %}
+{%- if message.role == 'system' and not loop.first %}{{ raise_exception('system must come first') }}{% endif %}
 {{- '<|im_start|>' + message.role + '\\n' + (message.content or '') }}
 {%- for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}
 {{- '<|im_end|>\\n' }}
@@ -49,7 +49,15 @@ def byte_tokenizer() -> Tokenizer:
     others = [byte for byte in range(256) if byte not in printable]
     vocab = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
     control = [
-        {"id": i, "content": text, "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        {
+            "id": i,
+            "content": text,
+            "special": True,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
         for i, text in ((IM_START, "<|im_start|>"), (IM_END, "<|im_end|>"))
     ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

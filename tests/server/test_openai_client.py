@@ -10,10 +10,10 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionToolParam
 from pydantic import BaseModel
-from tests.server.scripted_app import IM_END, Scripted, running, says, scripted_app
 
 from fireside.engine.client import EngineBusy, EngineUnavailable, RequestRejected
 from fireside.engine.scripted import ScriptedAnswer
+from tests.server.scripted_app import IM_END, Scripted, running, says, scripted_app
 
 WEATHER: ChatCompletionToolParam = {
     "type": "function",
@@ -207,9 +207,7 @@ def test_structured_output_is_parsed(client: OpenAI, script: Scripted) -> None:
     ],
     ids=str,
 )
-def test_every_form_of_constraint_becomes_a_grammar(
-    client: OpenAI, script: Scripted, extra: dict[str, object]
-) -> None:
+def test_every_form_of_constraint_becomes_a_grammar(client: OpenAI, script: Scripted, extra: dict[str, object]) -> None:
     client.chat.completions.create(model="tiny", messages=USER, extra_body=extra)
     client.completions.create(model="tiny", prompt="Yes or no?", extra_body=extra)
     assert all(request.grammar for request in script.client.requests)
