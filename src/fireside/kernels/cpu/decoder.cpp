@@ -71,13 +71,18 @@ class ActivationBuffer : public Activations {
     void resize(int tokens, int width) {
         columns = width;
         values = values_.get<float>((size_t)tokens * width);
-        quants = quants_.get<int8_t>((size_t)tokens * width);
-        scales = scales_.get<float>((size_t)tokens * (width / GROUP + 1));
-        sums = sums_.get<int32_t>((size_t)tokens * (width / 16 + 1));
+        const size_t count = (size_t)tokens * width;  // a little more below: widths that are not whole groups
+        quants = quants_.get<int8_t>(count);
+        errors = errors_.get<int8_t>(count);
+        outliers = outliers_.get<uint8_t>(count / GROUP + 1);
+        scales = scales_.get<float>(count / GROUP + 1);
+        sums = sums_.get<int32_t>(count / LANES + 1);
+        error_sums = error_sums_.get<int32_t>(count / LANES + 1);
+        totals = totals_.get<float>(count / GROUP + 1);
     }
 
    private:
-    Scratch values_, quants_, scales_, sums_;
+    Scratch values_, quants_, errors_, outliers_, scales_, sums_, error_sums_, totals_;
 };
 
 class Decoder {

@@ -30,33 +30,59 @@ struct Matrix {
     int tiles() const { return (rows + LANES - 1) / LANES; }
 };
 
+// A few channels of a language model carry values far above the rest, and the one scale of their group leaves the
+// group's others few bits. Where a group's largest value exceeds this many times the token's root mean square, the
+// rounding errors themselves are quantised, and their products added. About a group in ten needs it; the error of
+// the logits then falls to less than half (docs/log.md).
+constexpr float OUTLIER = 5.0f;
+constexpr float FINER = 254.0f;  // steps of the errors' scale within one step of the first: |error| <= 1/2 -> 127
+
 // Tokens as the matrices want them: in float, and in int8 with per-group scales.
 struct Activations {
-    float* values = nullptr;    // [tokens][columns]
-    int8_t* quants = nullptr;   // [tokens][columns]
-    float* scales = nullptr;    // [tokens][columns / 32]
-    int32_t* sums = nullptr;    // [tokens][columns / 16], sums of quants
+    float* values = nullptr;     // [tokens][columns]
+    int8_t* quants = nullptr;    // [tokens][columns]
+    int8_t* errors = nullptr;    // [tokens][columns], written only where `outliers` says so
+    uint8_t* outliers = nullptr; // [tokens][columns / 32]
+    float* scales = nullptr;     // [tokens][columns / 32]
+    int32_t* sums = nullptr;     // [tokens][columns / 16], of quants over half a group
+    int32_t* error_sums = nullptr;
+    float* totals = nullptr;     // [tokens][columns / 32], sums of the quantised values over a group
     int columns = 0;
 
     void quantize(int token) const {
         const float* x = values + (size_t)token * columns;
-        int8_t* q = quants + (size_t)token * columns;
-        float* scale = scales + (size_t)token * (columns / GROUP);
-        int32_t* sum = sums + (size_t)token * (columns / 16);
+        const size_t group = (size_t)token * (columns / GROUP);
+        f32x16 squares = f32x16{};
+        for (int i = 0; i < columns; i += LANES) squares = fma(load<f32x16>(x + i), load<f32x16>(x + i), squares);
+        const float limit = OUTLIER * std::sqrt(horizontal_sum(squares) / (float)columns);
         for (int g = 0; g < columns / GROUP; ++g) {
-            const f32x16 a = load<f32x16>(x + g * GROUP), b = load<f32x16>(x + g * GROUP + 16);
+            const f32x16 a = load<f32x16>(x + g * GROUP), b = load<f32x16>(x + g * GROUP + LANES);
             const float largest = horizontal_max(max(max(a, -a), max(b, -b)));
-            const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-            scale[g] = largest / 127.0f;
-            const i32x16 parts[2] = {round_to_int(a * splat(inverse)), round_to_int(b * splat(inverse))};
+            const f32x16 inverse = splat(largest > 0 ? 127.0f / largest : 0.0f);
+            scales[group + g] = largest / 127.0f;
+            outliers[group + g] = largest > limit;
+            int total = 0, error_total = 0;
             for (int h = 0; h < 2; ++h) {
-                int32_t total = 0;
-                for (int i = 0; i < 16; ++i) total += parts[h][i];
-                sum[2 * g + h] = total;
-                typedef int8_t i8x16 __attribute__((vector_size(16)));
-                store(q + g * GROUP + 16 * h, __builtin_convertvector(parts[h], i8x16));
+                const size_t half = 2 * (group + g) + h;
+                const f32x16 exact = (h ? b : a) * inverse;
+                const i32x16 q = round_to_int(exact);
+                sums[half] = put(quants + half * LANES, q);
+                total += sums[half];
+                if (!outliers[group + g]) continue;
+                error_sums[half] = put(errors + half * LANES, round_to_int((exact - to_float(q)) * splat(FINER)));
+                error_total += error_sums[half];
             }
+            totals[group + g] = scales[group + g] * ((float)total + (float)error_total / FINER);
         }
+    }
+
+   private:
+    static int32_t put(int8_t* out, i32x16 q) {
+        typedef int8_t i8x16 __attribute__((vector_size(16)));
+        store(out, __builtin_convertvector(q, i8x16));
+        int32_t sum = 0;
+        for (int i = 0; i < LANES; ++i) sum += q[i];
+        return sum;
     }
 };
 
@@ -70,7 +96,9 @@ inline void quantized_tile(const Matrix& m, int tile, const Activations& a, int 
     const uint8_t* scales = (const uint8_t*)m.scales + (size_t)tile * groups * LANES * SCALE_BYTES;
     const uint8_t* mins = (const uint8_t*)m.mins + (MINS ? (size_t)tile * groups * LANES * SCALE_BYTES : 0);
     const auto widen = [](const uint8_t* p) { return WIDE ? load<f32x16>(p) : load_f16((const f16*)p); };
-    for (int t = 0; t < T; ++t) out[t] = f32x16{};
+    const size_t column = (size_t)first * a.columns;
+    f32x16 result[T];  // not `out` itself: the compiler must see that it aliases nothing to keep it in registers
+    for (int t = 0; t < T; ++t) result[t] = f32x16{};
     for (int g = 0; g < groups; ++g) {
         u8x64 w[VECTORS];
         if constexpr (BITS == 4) {
@@ -86,20 +114,32 @@ inline void quantized_tile(const Matrix& m, int tile, const Activations& a, int 
         }
         const f32x16 scale = widen(scales + (size_t)g * LANES * SCALE_BYTES);
         const f32x16 min = MINS ? widen(mins + (size_t)g * LANES * SCALE_BYTES) : f32x16{};
+        // The products of one group of one token's int8 values with the tile's 16 rows.
+        const auto products = [&](const int8_t* values, const int32_t* value_sums, size_t at) {
+            const int32_t* sum = value_sums + at / 16;
+            i32x16 acc = MINS ? i32x16{} : splat(-m.zero * (G == 32 ? sum[0] + sum[1] : sum[0]));
+#pragma GCC unroll 8
+            for (int j = 0; j < VECTORS; ++j) acc = dot4<BITS == 4 ? 15 : 255>(acc, w[j], values + at + 4 * j);
+            return to_float(acc) * scale;
+        };
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t) {
-            const size_t token = first + t;
-            const int8_t* q = a.quants + token * a.columns + g * G;
-            const int32_t* sums = a.sums + token * (a.columns / 16) + g * (G / 16);
-            const int32_t sum = G == 32 ? sums[0] + sums[1] : sums[0];
-            const float a_scale = a.scales[token * (a.columns / GROUP) + g * G / GROUP];
-            i32x16 acc = MINS ? i32x16{} : splat(-m.zero * sum);
-#pragma GCC unroll 8
-            for (int j = 0; j < VECTORS; ++j) acc = dot4<BITS == 4 ? 15 : 255>(acc, w[j], q + 4 * j);
-            out[t] = fma(to_float(acc) * scale, splat(a_scale), out[t]);
-            if constexpr (MINS) out[t] = fma(min, splat(a_scale * (float)sum), out[t]);
+            const size_t at = column + (size_t)t * a.columns + g * G;
+            const float a_scale = a.scales[at / GROUP];
+            result[t] = fma(products(a.quants, a.sums, at), splat(a_scale), result[t]);
+            if (a.outliers[at / GROUP])
+                result[t] = fma(products(a.errors, a.error_sums, at), splat(a_scale / FINER), result[t]);
+            if constexpr (MINS) {
+                float total = a.totals[at / GROUP];
+                if constexpr (G == 16) {
+                    total = a_scale * (float)a.sums[at / 16];
+                    if (a.outliers[at / GROUP]) total += a_scale / FINER * (float)a.error_sums[at / 16];
+                }
+                result[t] = fma(min, splat(total), result[t]);
+            }
         }
     }
+    for (int t = 0; t < T; ++t) out[t] = result[t];
 }
 
 template <Kind KIND>
@@ -111,12 +151,15 @@ inline f32x16 load_weights(const void* weights, size_t at) {
 
 template <Kind KIND, int T>
 inline void float_tile(const Matrix& m, int tile, const Activations& a, int first, f32x16 (&out)[T]) {
-    for (int t = 0; t < T; ++t) out[t] = f32x16{};
+    const float* values = a.values + (size_t)first * a.columns;
+    f32x16 result[T];
+    for (int t = 0; t < T; ++t) result[t] = f32x16{};
     for (int c = 0; c < m.columns; ++c) {
         const f32x16 w = load_weights<KIND>(m.weights, ((size_t)tile * m.columns + c) * LANES);
 #pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) out[t] = fma(w, splat(a.values[(size_t)(first + t) * a.columns + c]), out[t]);
+        for (int t = 0; t < T; ++t) result[t] = fma(w, splat(values[t * a.columns + c]), result[t]);
     }
+    for (int t = 0; t < T; ++t) out[t] = result[t];
 }
 
 // out[t] = rows 16 * tile .. 16 * tile + 15 of the product with token first + t.

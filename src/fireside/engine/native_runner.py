@@ -1,0 +1,103 @@
+"""`NativeRunner`: the CPU's default. Weights stay in the type they are stored in; one native call is one step.
+
+Batch-invariant by construction: activations are quantised per token, integer products are exact in any order, and
+every floating-point sum (norms, group scales, attention) has one order that does not depend on the batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fireside.engine.runner import ForwardBatch
+from fireside.kernels.cpu.library import BLOCK_SIZE, DecoderShape, LayerWeights, NativeDecoder
+from fireside.kernels.cpu.packing import PackedMatrix, pack_float, pack_quantized
+from fireside.models.checkpoint import Checkpoint
+from fireside.models.config import ModelConfig
+from fireside.models.quantization import QuantizedTensor
+from fireside.models.rope import rope_angles, rope_frequencies
+
+_PROJECTIONS = {
+    "query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
+    "output": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
+}  # fmt: skip
+_NORMS = {
+    "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm",
+    "query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm",
+}  # fmt: skip
+
+
+def native_shape(config: ModelConfig) -> DecoderShape:
+    """The config in the native decoder's terms; its `unsupported()` tells whether the kernels can run it."""
+    return DecoderShape(
+        hidden_size=config.hidden_size, intermediate_size=config.intermediate_size,
+        heads=config.num_attention_heads, kv_heads=config.num_key_value_heads, head_dim=config.head_dim,
+        vocab_size=config.vocab_size, rms_norm_eps=config.rms_norm_eps, sliding_window=config.sliding_window,
+    )  # fmt: skip
+
+
+class NativeRunner:
+    """Implements `Runner` over `kernels/cpu`.
+
+    `dtype`: None keeps each matrix as it is stored; float32 or bfloat16 converts all of them, and float32 also keeps
+    keys and values in float32 (else bfloat16).
+    """
+
+    backend = "native"
+    device = "cpu"
+    batch_invariant = True
+    block_size = BLOCK_SIZE
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, num_blocks: int, max_context: int, threads: int, dtype: torch.dtype | None = None
+    ) -> None:
+        config = checkpoint.config
+        self.num_blocks = num_blocks
+        self.vocab_size = config.vocab_size
+        self.dtype = str(dtype).removeprefix("torch.") if dtype else checkpoint.weight_type
+        present = set(checkpoint.names)
+
+        def matrix(name: str) -> PackedMatrix:
+            weight = checkpoint.tensor(name)
+            if isinstance(weight, QuantizedTensor):
+                if dtype is None:
+                    return pack_quantized(weight.data, weight.type, weight.shape)
+                weight = weight.dequantize()
+            return pack_float(weight if dtype is None else weight.to(dtype))
+
+        def vector(name: str) -> Tensor | None:
+            if name not in present:
+                return None
+            values = checkpoint.tensor(name)
+            assert isinstance(values, Tensor)
+            return values.to(torch.float32).contiguous()
+
+        layers = []
+        for index in range(config.num_hidden_layers):
+            prefix = f"model.layers.{index}."
+            matrices = {key: matrix(f"{prefix}{name}.weight") for key, name in _PROJECTIONS.items()}
+            biases = {f"{key}_bias": vector(f"{prefix}{name}.bias") for key, name in _PROJECTIONS.items()}
+            norms = {key: vector(f"{prefix}{name}.weight") for key, name in _NORMS.items()}
+            layers.append(LayerWeights(**matrices, **biases, **norms))  # type: ignore[arg-type]
+        embedding = matrix("model.embed_tokens.weight")
+        tied = config.tie_word_embeddings or "lm_head.weight" not in present
+        head = embedding if tied else matrix("lm_head.weight")
+        final_norm = vector("model.norm.weight")
+        assert final_norm is not None
+        frequencies, scale = rope_frequencies(config)
+        cosines, sines = rope_angles(torch.arange(max_context), frequencies, scale)
+        self._decoder = NativeDecoder(
+            native_shape(config), layers, embedding, head, final_norm, cosines.contiguous(), sines.contiguous(),
+            num_blocks=num_blocks, threads=threads,
+            kv_dtype=torch.float32 if dtype == torch.float32 else torch.bfloat16,
+        )  # fmt: skip
+        matrices_used = {id(m): m for layer in layers for m in vars(layer).values() if isinstance(m, PackedMatrix)}
+        #: bytes of weights that one decode step reads (the embedding counts only as the head)
+        self.weight_bytes = sum(m.nbytes for m in matrices_used.values()) + head.nbytes
+
+    def forward(self, batch: ForwardBatch) -> Tensor:
+        """Logits, float32 [L, vocab]."""
+        return self._decoder.forward(
+            batch.token_ids, batch.positions, batch.query_starts, batch.context_lengths,
+            batch.block_tables, batch.logit_indices,
+        )  # fmt: skip
