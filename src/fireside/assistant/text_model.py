@@ -72,7 +72,8 @@ class TextModel:
         )
         self._template_has_tools = native is not None
         self.tool_call_format: ToolCallFormat = native or HERMES
-        self._special_tokens = frozenset(text for text, special in tokenizer.added_tokens.items() if special)
+        markers = (self.tool_call_format.begin, self.tool_call_format.end)
+        self._marker_ids = {text: _added_id(tokenizer, text) for text in markers if text in tokenizer.added_tokens}
 
     @classmethod
     def from_local(
@@ -144,7 +145,7 @@ class TextModel:
             prompt_ids,
             continuing=isinstance(prompt, CompletionPrompt) or prompt.continue_final_message,
             tools=form.tools,
-            markers=self._markers() if form.tools else None,
+            markers=self._hidden_markers() if form.tools else None,
         )
         last = None
         # Closed before the last chunk is handed on, so that an answer cut short by a stop string frees its place first.
@@ -259,9 +260,8 @@ class TextModel:
         within_text = not must_call and not answer and not spelling.bare and any(map(is_strict, tools))
         grammar = None
         if must_call or answer or within_text:
-            parts = calls_grammar(
-                spelling, tools, parallel=parallel, special_tokens=self._special_tokens, within_text=within_text
-            )
+            text_ids = self._text_ids() if within_text else None
+            parts = calls_grammar(spelling, tools, parallel=parallel, marker_ids=self._marker_ids, text_ids=text_ids)
             param = "tools"
             if answer and prompt.constraint and not must_call:
                 parts, param = answer_or_calls(answer, parts), prompt.constraint.param
@@ -274,10 +274,20 @@ class TextModel:
         )
         return _Form(grammar, parser)
 
-    def _markers(self) -> dict[int, str]:
-        """The control tokens among the markers of tool calls, which the parser must see."""
-        markers = {self.tool_call_format.begin, self.tool_call_format.end} & self._special_tokens
-        return {self.tokenizer.encode(text, allow_special=True, add_bos=False)[0]: text for text in markers}
+    def _hidden_markers(self) -> dict[int, str]:
+        """The control tokens among the markers of tool calls, which the parser must see all the same."""
+        added = self.tokenizer.added_tokens
+        return {token_id: text for text, token_id in self._marker_ids.items() if added[text]}
+
+    def _text_ids(self) -> list[int]:
+        """Added tokens in brackets that are part of an answer's text, such as `<think>`."""
+        added = self.tokenizer.added_tokens.items()
+        texts = [text for text, is_special in added if not is_special and text[:1] == "<" and text[-1:] == ">"]
+        return [_added_id(self.tokenizer, text) for text in texts if text not in self._marker_ids]
+
+
+def _added_id(tokenizer: Tokenizer, text: str) -> int:
+    return tokenizer.encode(text, allow_special=True, add_bos=False)[0]
 
 
 def _closable(outputs: AsyncIterator[GenerationOutput]) -> AsyncGenerator[GenerationOutput, None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fireside.assistant.errors import PromptError
@@ -21,18 +21,20 @@ def calls_grammar(
     tools: Sequence[Tool],
     *,
     parallel: bool,
-    special_tokens: Container[str],
-    within_text: bool = False,
+    marker_ids: Mapping[str, int],
+    text_ids: Sequence[int] | None = None,
 ) -> list[GrammarPart]:
     """One call of one of `tools`, or several if `parallel`: grammar parts, of which the first is named "calls".
 
-    special_tokens: spellings that are control tokens of the model, which a grammar writes as tokens and not as text.
-    within_text: free text may stand before the first marker, or instead of any call; needs a format with markers.
+    marker_ids: those markers of `spelling` that are one token of the model's. llguidance sets added tokens apart from
+    text, so under a grammar that has them as text, the model would have to spell them out as it never learned to.
+    text_ids: if given, free text may stand before the first marker, or instead of any call, and these added tokens
+    belong to it as well; for formats with markers.
     Raises PromptError naming a tool whose parameters are not those of an object.
     """
-    assert tools and not (within_text and spelling.bare)
+    assert tools and not (text_ids is not None and spelling.bare)
     begin, end = (
-        marker if marker in special_tokens else lark_text(marker) if marker else ""
+        f"<[{marker_ids[marker]}]>" if marker in marker_ids else lark_text(marker) if marker else ""
         for marker in ("" if spelling.bare else spelling.begin, spelling.end)
     )
     opening, closing = ("", "") if spelling.bare else ("\n", "\n")
@@ -44,16 +46,13 @@ def calls_grammar(
         parts.append(json_schema_part(f"arguments_{index}", schema, lenient=not is_strict(tool)))
     separator = lark_text("; " if spelling.bare else "\n")
     more = f"({separator} {begin} body){{0,{_MAX_PARALLEL_CALLS - 1}}}" if parallel else ""
-    if not within_text:
-        start = [f"start: {begin} body {more}"]
-    elif spelling.begin in special_tokens:
-        start = [f"start: TEXT | TEXT {begin} body {more}", r"TEXT: /(.|\n)*/"]
-    else:  # a lazy lexeme ends at the first marker, after which text is no longer possible
-        start = [
-            f"start: TEXT | to_call body {more}",
-            rf"to_call[lazy]: /(.|\n)*{re.escape(spelling.begin)}/",
-            r"TEXT: /(.|\n)*/",
-        ]
+    start = [f"start: {begin} body {more}"]
+    if text_ids is not None:
+        free = "".join(f" | <[{token_id}]>" for token_id in text_ids)
+        start = [f"start: free | free to_call body {more}", f"free: (TEXT{free})*", r"TEXT: /(.|\n)+/"]
+        # As text, the marker is a lazy lexeme: it ends at the first marker, after which no other text can be.
+        as_text = rf"to_call[lazy]: /(.|\n)*{re.escape(spelling.begin)}/"
+        start.append(f"to_call: {begin}" if spelling.begin in marker_ids else as_text)
     body = f"body: {' | '.join(f'body_{index}' for index in range(len(tools)))}"
     return [{"name": "calls", "lark_grammar": "\n".join([*start, body, *bodies])}, *parts]
 

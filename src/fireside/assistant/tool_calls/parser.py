@@ -150,15 +150,18 @@ class ToolCallParser:
             self._calls.append(ToolCallDelta(index=self.num_calls, id=self._new_id(), name=name))
             self.num_calls += 1
             self._sent = header.end()
+        end = broken = None
         try:
             end = self._scanner.scan(self._buffer)
         except _NotJSON as error:
-            return self._give_up(error.position)
+            broken = error.position
         if self._sent is not None:
             upto = self._scanner.position if self._scanner.inner_end is None else self._scanner.inner_end
             if upto > self._sent:
                 self._calls.append(ToolCallDelta(index=self.num_calls - 1, arguments=self._buffer[self._sent : upto]))
                 self._sent = upto
+        if broken is not None:
+            return self._give_up(broken)
         if end is None:
             if final and self._sent is None:
                 return self._give_up(len(self._buffer))
