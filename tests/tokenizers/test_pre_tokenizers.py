@@ -45,5 +45,5 @@ def test_cuts_that_tell_the_families_apart(name: str, text: str, words: list[str
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(ModelError, match="'nope' is not supported; supported: .*llama-bpe.*smollm"):
+    with pytest.raises(ModelError, match=r"'nope' is not supported; supported: .*llama-bpe.*smollm"):
         pre_tokenization("nope")

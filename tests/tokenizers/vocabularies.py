@@ -42,10 +42,27 @@ TRICKY = [
     "\x00\x01\x7f\u2028\u3000\ufeff",
 ]
 
-pieces = st.sampled_from([
-    *SPECIAL, *USER_DEFINED, "<s>", "</s>", "<unk>", "<0x0A>", "<|im_", "end|>", "<", "|", " ", "  ", "   ", "\n", "\n\n",
-    "\r\n", "\t", "'s", "'LL", "12", "1234", "é", "e\u0301", "漢字", "한글", "مرحبا", "👩‍👩‍👧", "🤗", "\u200d", "def f(x):", "▁", "Ġ", "the", "user",
-])  # fmt: skip
+LOOK_ALIKES = ("<s>", "</s>", "<unk>", "<0x0A>", "<|im_", "end|>", "<", "|", "user")
+BLANKS = (" ", "  ", "   ", "\n", "\n\n", "\r\n", "\t")
+WORDS = (
+    "'s",
+    "'LL",
+    "12",
+    "1234",
+    "é",
+    "e\u0301",
+    "漢字",
+    "한글",
+    "مرحبا",
+    "🤗",
+    "\u200d",
+    "def f(x):",
+    "▁",
+    "Ġ",
+    "the",
+)
+
+pieces = st.sampled_from([*SPECIAL, *USER_DEFINED, *LOOK_ALIKES, *BLANKS, *WORDS, "👩\u200d👩\u200d👧"])
 texts = st.lists(pieces | st.text(max_size=8), max_size=12).map("".join)
 
 
