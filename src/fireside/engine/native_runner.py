@@ -49,7 +49,13 @@ class NativeRunner:
     block_size = BLOCK_SIZE
 
     def __init__(
-        self, checkpoint: Checkpoint, *, num_blocks: int, max_context: int, threads: int, dtype: torch.dtype | None = None
+        self,
+        checkpoint: Checkpoint,
+        *,
+        num_blocks: int,
+        max_context: int,
+        threads: int,
+        dtype: torch.dtype | None = None,
     ) -> None:
         config = checkpoint.config
         self.num_blocks = num_blocks

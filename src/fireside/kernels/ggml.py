@@ -66,43 +66,43 @@ def _bit_per_weight(packed: Tensor) -> Tensor:
 
 
 def _q4_0(blocks: Tensor) -> Groups:
-    d, qs = blocks.split([2, 16], dim=1)
+    d, qs = torch.split(blocks, [2, 16], dim=1)
     return Groups(_fields(qs, 4, 16), _half(d), zero=8, bits=4)
 
 
 def _q4_1(blocks: Tensor) -> Groups:
-    d, m, qs = blocks.split([2, 2, 16], dim=1)
+    d, m, qs = torch.split(blocks, [2, 2, 16], dim=1)
     return Groups(_fields(qs, 4, 16), _half(d), _half(m), bits=4)
 
 
 def _q5_0(blocks: Tensor) -> Groups:
-    d, qh, qs = blocks.split([2, 4, 16], dim=1)
+    d, qh, qs = torch.split(blocks, [2, 4, 16], dim=1)
     return Groups(_fields(qs, 4, 16) | (_bit_per_weight(qh) << 4), _half(d), zero=16)
 
 
 def _q5_1(blocks: Tensor) -> Groups:
-    d, m, qh, qs = blocks.split([2, 2, 4, 16], dim=1)
+    d, m, qh, qs = torch.split(blocks, [2, 2, 4, 16], dim=1)
     return Groups(_fields(qs, 4, 16) | (_bit_per_weight(qh) << 4), _half(d), _half(m))
 
 
 def _q8_0(blocks: Tensor) -> Groups:
-    d, qs = blocks.split([2, 32], dim=1)
+    d, qs = torch.split(blocks, [2, 32], dim=1)
     return Groups(qs ^ 128, _half(d), zero=128)  # flipping the sign bit adds 128 to a signed byte
 
 
-# The K-quants: 256 weights in sub-blocks, whose scales (and minimums) are small integers times the block's d (and dmin).
+# The K-quants: 256 weights in sub-blocks, whose scales (and minimums) are small integers times one half per block.
 
 
 def _q2_k(blocks: Tensor) -> Groups:
-    scales, qs, d, dmin = blocks.split([16, 64, 2, 2], dim=1)
+    scales, qs, d, dmin = torch.split(blocks, [16, 64, 2, 2], dim=1)
     minimums = -(_half(dmin) * (scales >> 4).float())
     return Groups(_fields(qs, 2, 32), _half(d) * (scales & 15).float(), minimums, wide=True)
 
 
 def _q3_k(blocks: Tensor) -> Groups:
-    hmask, qs, scales, d = blocks.split([32, 64, 12, 2], dim=1)
+    hmask, qs, scales, d = torch.split(blocks, [32, 64, 12, 2], dim=1)
     # 16 scales of 6 bits: the low four in eight bytes, the high two in four.
-    low, high = scales.split([8, 4], dim=1)
+    low, high = torch.split(scales, [8, 4], dim=1)
     six_bits = _fields(low, 4, 8) | (_fields(high, 2, 4) << 4)
     q = _fields(qs, 2, 32) | (_fields(hmask, 1, 32) << 2)
     return Groups(q, _half(d) * (six_bits.float() - 32), zero=4, wide=True)
@@ -114,27 +114,27 @@ def _scales_and_minimums(packed: Tensor) -> tuple[Tensor, Tensor]:
     The first four of each lie whole in the low bits of bytes 0-3 and 4-7; the others take their low four bits from
     bytes 8-11 and their high two from what those first bytes have left.
     """
-    first, second, third = packed.split(4, dim=1)
+    first, second, third = torch.split(packed, 4, dim=1)
     scales = torch.cat((first & 63, (third & 15) | ((first >> 2) & 48)), dim=1)
     minimums = torch.cat((second & 63, (third >> 4) | ((second >> 2) & 48)), dim=1)
     return scales.float(), minimums.float()
 
 
 def _q4_k(blocks: Tensor) -> Groups:
-    d, dmin, packed, qs = blocks.split([2, 2, 12, 128], dim=1)
+    d, dmin, packed, qs = torch.split(blocks, [2, 2, 12, 128], dim=1)
     scales, minimums = _scales_and_minimums(packed)
     return Groups(_fields(qs, 4, 32), _half(d) * scales, -(_half(dmin) * minimums), bits=4, wide=True)
 
 
 def _q5_k(blocks: Tensor) -> Groups:
-    d, dmin, packed, qh, qs = blocks.split([2, 2, 12, 32, 128], dim=1)
+    d, dmin, packed, qh, qs = torch.split(blocks, [2, 2, 12, 32, 128], dim=1)
     scales, minimums = _scales_and_minimums(packed)
     q = _fields(qs, 4, 32) | (_fields(qh, 1, 32) << 4)
     return Groups(q, _half(d) * scales, -(_half(dmin) * minimums), wide=True)
 
 
 def _q6_k(blocks: Tensor) -> Groups:
-    ql, qh, scales, d = blocks.split([128, 64, 16, 2], dim=1)
+    ql, qh, scales, d = torch.split(blocks, [128, 64, 16, 2], dim=1)
     q = _fields(ql, 4, 64) | (_fields(qh, 2, 32) << 4)
     return Groups(q, _half(d) * scales.contiguous().view(torch.int8).float(), zero=32, wide=True)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from math import prod
 from pathlib import Path
 
 import torch
@@ -149,7 +151,7 @@ class NativeDecoder:
         self._library = load_library()
         self.shape = shape
         size = (len(layers), num_blocks, shape.kv_heads, BLOCK_SIZE * shape.head_dim)
-        self._keys, self._values = torch.zeros(size, dtype=kv_dtype), torch.zeros(size, dtype=kv_dtype)
+        self._keys, self._values = _untouched_zeros(size, kv_dtype), _untouched_zeros(size, kv_dtype)
         self._owned = (list(layers), embedding, head, final_norm, cosines, sines)
         structs = (_Layer * len(layers))(*(_layer_struct(layer) for layer in layers))
         config = _Config(
@@ -183,6 +185,12 @@ class NativeDecoder:
         if self._library.fireside_decoder_forward(self._handle, ctypes.byref(batch)):
             raise MemoryError("the native decoder ran out of memory for its buffers")
         return logits
+
+
+def _untouched_zeros(size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros whose pages the system hands out when they are first written; `torch.zeros` would touch them all."""
+    memory = mmap.mmap(-1, prod(size) * dtype.itemsize)
+    return torch.frombuffer(memory, dtype=dtype).reshape(size)
 
 
 def _layer_struct(layer: LayerWeights) -> _Layer:

@@ -1,0 +1,108 @@
+"""From a `WorkerConfig` to a running `Engine`: which backend, which types, how much memory."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from fireside.engine.engine import Engine
+from fireside.engine.grammar import GrammarCompiler
+from fireside.engine.messages import EngineInfo, WorkerConfig
+from fireside.engine.native_runner import NativeRunner, native_shape
+from fireside.engine.resources import available_cores, available_memory
+from fireside.engine.runner import Runner
+from fireside.engine.torch_runner import TorchRunner
+from fireside.errors import ModelError
+from fireside.kernels.cpu.build import NativeUnavailable
+from fireside.kernels.cpu.library import load_library
+from fireside.models.checkpoint import Checkpoint, open_checkpoint
+from fireside.models.config import ModelConfig
+from fireside.models.decoder import load_decoder
+from fireside.models.local import open_model
+
+BLOCK_SIZE = 16
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Unless told otherwise the cache takes a quarter of the free memory, and no more than so many tokens: enough for 32
+# conversations of 2,048. Pages are only touched when they are used.
+_CACHE_SHARE = 4
+_CACHE_TOKENS = 65_536
+
+log = logging.getLogger(__name__)
+
+
+def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
+    """Raises `ModelError` if the model cannot be served as the config asks."""
+    path = Path(config.model)
+    model = open_model(path, config.name)
+    checkpoint = open_checkpoint(path)
+    max_context = min(config.max_context or model.config.max_position_embeddings, model.config.max_position_embeddings)
+    runner = load_runner(checkpoint, config, max_context)
+    grammars = GrammarCompiler(
+        model.load_tokenizer().to_json(), model.config.vocab_size, model.generation.eos_token_ids
+    )
+    engine = Engine(
+        runner,
+        max_context=max_context,
+        max_batch_tokens=config.max_batch_tokens,
+        max_running=config.max_running,
+        max_waiting=config.max_waiting,
+        grammar_compiler=grammars,
+        grammar_timeout=config.grammar_timeout,
+    )
+    info = EngineInfo(
+        model=config.name, device=runner.device, dtype=runner.dtype, backend=runner.backend,
+        max_context=engine.max_context, block_size=runner.block_size, num_blocks=runner.num_blocks,
+    )  # fmt: skip
+    return engine, info
+
+
+def load_runner(checkpoint: Checkpoint, config: WorkerConfig, max_context: int) -> Runner:
+    """The fastest backend that runs this model on this machine: native kernels on a CPU, PyTorch elsewhere."""
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device is set to cuda, but PyTorch finds no GPU here: set it to auto or cpu")
+    threads = config.threads or available_cores()
+    torch.set_num_threads(threads)
+    if device == "cpu":
+        try:
+            return _native(checkpoint, config, max_context, threads)
+        except NativeUnavailable as reason:
+            if config.dtype == "quantized":
+                raise ModelError(f"dtype is set to quantized, which needs the native kernels: {reason}") from reason
+            log.warning("native kernels are off, PyTorch serves instead, several times slower: %s", reason)
+    elif config.dtype == "quantized":
+        raise ModelError("dtype is set to quantized, which only the CPU's native kernels compute with: set it to auto")
+    dtype = _DTYPES.get(config.dtype) or (torch.bfloat16 if device == "cuda" else torch.float32)
+    decoder = load_decoder(checkpoint, dtype, device)
+    return TorchRunner(decoder, _num_blocks(checkpoint.config, config, max_context, dtype, device), BLOCK_SIZE)
+
+
+def _native(checkpoint: Checkpoint, config: WorkerConfig, max_context: int, threads: int) -> NativeRunner:
+    reason = native_shape(checkpoint.config).unsupported()
+    if reason:
+        raise NativeUnavailable(reason)
+    load_library()  # before any weight is read: without a compiler nothing else is worth doing
+    dtype = _DTYPES.get(config.dtype)
+    cache_dtype = torch.float32 if dtype == torch.float32 else torch.bfloat16
+    blocks = _num_blocks(checkpoint.config, config, max_context, cache_dtype, "cpu")
+    return NativeRunner(checkpoint, num_blocks=blocks, max_context=max_context, threads=threads, dtype=dtype)
+
+
+def _num_blocks(
+    model: ModelConfig, config: WorkerConfig, max_context: int, cache_dtype: torch.dtype, device: str
+) -> int:
+    per_token = 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * cache_dtype.itemsize
+    if config.kv_cache_memory is not None:
+        tokens = config.kv_cache_memory // per_token
+    else:
+        free = torch.cuda.mem_get_info()[0] if device == "cuda" else available_memory()
+        tokens = min(free // _CACHE_SHARE // per_token, max(_CACHE_TOKENS, max_context))
+    blocks = int(tokens) // BLOCK_SIZE
+    if blocks < 2:
+        raise ModelError(
+            f"there is memory for {tokens} tokens of keys and values at {per_token:,} bytes each, fewer than two "
+            f"blocks of {BLOCK_SIZE}: free some, or raise kv_cache_memory"
+        )
+    return blocks
