@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import signal
 import socket
 import sys
 
@@ -26,6 +27,7 @@ _GRACE_SECONDS = 3  # that streams in flight get to end after Ctrl-C
 def run_server(settings: Settings) -> None:
     """Serves until Ctrl-C or SIGTERM. Raises `FiresideError` if it cannot begin to."""
     settings.check_exposure()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways of being told to stop are one
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     with bind(settings.host, settings.port) as listener:  # first: a taken port is no reason to fetch and load a model
         find_or_fetch(DEFAULT_ALIAS, settings)
@@ -49,6 +51,7 @@ def run_server(settings: Settings) -> None:
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket, engine: EngineClient) -> None:
+    await engine.start()  # so that the worker loads while uvicorn sets out; the app's own start finds it started
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     ready = asyncio.create_task(engine.wait_ready())
     await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)

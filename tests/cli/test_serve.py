@@ -1,0 +1,114 @@
+"""`fireside serve` from its first line to its end by signal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fireside.cli.serving import address_of, bind
+from fireside.errors import FiresideError
+from tests.cli.programs import SCRIPTED, environment
+
+
+@contextmanager
+def served(home: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The running process and the address that it printed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPTED, "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(home, **settings),
+        cwd=home,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Fireside is ready on http://127.0.0.1:"), process.communicate(timeout=30)[1]
+        yield process, line.split()[-1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stream(address: str) -> Iterator[str]:
+    body = {"model": "default", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    request = urllib.request.Request(f"{address}/v1/chat/completions", json.dumps(body).encode())
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        for line in response:
+            if line.startswith(b"data: {"):
+                yield json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
+
+
+def test_ready_means_ready(tmp_path: Path) -> None:
+    with served(tmp_path, SAYS="Good day.") as (process, address):
+        assert process.stdout is not None
+        assert "It serves scripted (float32 on cpu, 2,048 tokens of context)" in process.stdout.readline()
+        assert "".join(stream(address)) == "Good day."
+        assert b"<html" in urllib.request.urlopen(address, timeout=30).read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_it_cleanly(number: signal.Signals, tmp_path: Path) -> None:
+    with served(tmp_path) as (process, _):
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert errors == "Fireside has stopped.\n"
+
+
+def test_ctrl_c_does_not_wait_for_an_endless_answer(tmp_path: Path) -> None:
+    with served(tmp_path, SAYS="word " * 10_000) as (process, address):
+        pieces = stream(address)
+        assert next(piece for piece in pieces if piece)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_engine_that_cannot_start_ends_the_command(tmp_path: Path) -> None:
+    broken = SCRIPTED.replace(
+        "main.main()",
+        """
+from fireside.engine.client import EngineUnavailable
+from fireside.engine.scripted import ScriptedClient
+async def wait_ready(self): raise EngineUnavailable("the weights are of another planet")
+ScriptedClient.wait_ready = wait_ready
+main.main()""",
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", broken, "serve", "--port", "0"],
+        capture_output=True, text=True, env=environment(tmp_path), timeout=60, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "fireside: the weights are of another planet\n"
+
+
+def test_bind_says_what_stands_in_the_way() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        assert address_of(listener) == f"http://127.0.0.1:{port}"
+        with pytest.raises(FiresideError, match=f"port {port} of 127.0.0.1 is taken"):
+            bind("127.0.0.1", port)
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass  # who comes early waits in the queue
+    with pytest.raises(FiresideError, match=r"'203\.0\.113\.1' is not an address of this machine"):
+        bind("203.0.113.1", 0)  # of a range kept for documentation (RFC 5737)
+
+
+def test_addresses_to_open() -> None:
+    with bind("0.0.0.0", 0) as listener:
+        assert address_of(listener).startswith("http://127.0.0.1:")
+    if socket.has_ipv6:
+        with bind("::1", 0) as listener:
+            assert address_of(listener).startswith("http://[::1]:")
