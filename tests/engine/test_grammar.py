@@ -134,6 +134,7 @@ def test_forced_tokens_cost_one_pass(compiler: GrammarCompiler, one_by_one: Gram
     max_tokens=st.integers(1, 40),
     max_batch_tokens=st.integers(2, 20),
     stop=st.sampled_from([(EOS,), (EOS, END_OF_TURN), (EOS, 66), ()]),
+    min_tokens=st.sampled_from([0, 0, 6, 15]),
     logprobs=st.sampled_from([None, 0]),
 )
 def test_forced_tokens_change_nothing(
@@ -144,12 +145,12 @@ def test_forced_tokens_change_nothing(
     max_tokens: int,
     max_batch_tokens: int,
     stop: tuple[int, ...],
+    min_tokens: int,
     logprobs: int | None,
 ):
     grammar = schema(**{word: {"enum": [*words, 1, 25]} for word in words})
-    one = constrained(
-        "a", grammar, seed=seed, max_tokens=max_tokens, stop_token_ids=stop, logprobs=logprobs, prompt_logprobs=logprobs
-    )
+    sampling = {"stop_token_ids": stop, "min_tokens": min_tokens, "logprobs": logprobs, "prompt_logprobs": logprobs}
+    one = constrained("a", grammar, seed=seed, max_tokens=max_tokens, **sampling)
     engines = (make(compiler, max_batch_tokens=max_batch_tokens), make(one_by_one))
     fast, slow = (run(engine, one)["a"] for engine in engines)
     assert fast.token_ids == slow.token_ids
@@ -207,6 +208,20 @@ def test_min_tokens_keeps_a_grammar_going_as_long_as_it_can(compiler: GrammarCom
     assert len(longer.token_ids) == 7 and longer.stopped_by == EOS
     short = run(make(compiler), constrained("a", LLMatcher.grammar_from_regex("[ab]{2}"), **sampling))["a"]
     assert len(text(short)) == 2 and short.finish_reason is FinishReason.STOP
+
+
+@pytest.mark.parametrize(("min_tokens", "length", "stopped"), [(0, 2, True), (2, 1, False)])
+def test_a_stop_token_that_is_forced(
+    compiler: GrammarCompiler, one_by_one: GrammarCompiler, min_tokens: int, length: int, stopped: bool
+):
+    forced = tokenizer().token_to_id("x")
+    grammar = LLMatcher.grammar_from_regex("[ab]x[ab]")
+    for one in (compiler, one_by_one):
+        asked = constrained("a", grammar, stop_token_ids=(forced,), min_tokens=min_tokens)
+        result = run(make(one), asked)["a"]
+        assert result.finish_reason is FinishReason.STOP
+        assert len(result.token_ids) == length, "it ends with the stop token, or before it where that is too early"
+        assert result.stopped_by == (forced if stopped else None)
 
 
 def test_the_end_of_the_grammar_ends_an_answer_without_stop_tokens(compiler: GrammarCompiler):
@@ -315,6 +330,11 @@ def test_compiled_grammars_are_kept_and_do_not_share_state(compiler: GrammarComp
     second = compiler.compile(PERSON)
     assert second.forced_tokens() != first.forced_tokens()
     assert second.forced_tokens()[0] == tokenizer().token_to_id('{"')
+
+
+def test_grammars_for_another_vocabulary_are_refused(compiler: GrammarCompiler):
+    with pytest.raises(ValueError, match="330 tokens, logits for 48"):
+        make(compiler, FakeRunner(vocab_size=48))
 
 
 def test_a_tokenizer_that_cannot_be_read_is_a_grammar_error():

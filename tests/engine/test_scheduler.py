@@ -97,7 +97,7 @@ def test_the_youngest_is_preempted_when_blocks_run_out_and_comes_back():
     assert step(scheduler) == {old: 8, young: 7}
     assert step(scheduler) == {old: 1, young: 1}  # the fifth block goes to the old one, the young one fills its own
     assert step(scheduler) == {old: 1}, "no block is left for the young one"
-    assert young.state is SequenceState.WAITING and len(young.block_table) == 0
+    assert young.state is SequenceState.WAITING and len(young.block_table) == 0 and not young.decoding
     assert scheduler.num_preemptions == 1
     scheduler.remove(old)
     assert step(scheduler) == {young: 1}, "it starts from its own blocks, which are still in the cache"
@@ -159,6 +159,15 @@ def test_only_the_shared_part_is_waited_for():
     assert second.awaits == (first, 4)
     assert step(scheduler) == {first: 1, second: 4}
     assert second.awaits is None
+
+
+def test_the_same_block_after_another_start_is_not_waited_for():
+    scheduler = make(max_batch_tokens=64)
+    step_back = add(scheduler, range(4))
+    step(scheduler)
+    other = add(scheduler, [50, 51, 52, 53, 4, 5, 6, 7, 8])
+    second = add(scheduler, range(9))  # its first block is cached, its second looks like the other's
+    assert step(scheduler) == {step_back: 1, other: 9, second: 5}
 
 
 def test_when_the_one_waited_for_is_gone_its_work_is_taken_over():
