@@ -9,9 +9,9 @@ the Origin header). With keys both are harmless, since a page cannot know the ke
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable
 from hashlib import sha256
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +23,7 @@ from fireside.server.errors import ApiError
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/"})
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d+)?", re.ASCII)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -68,7 +69,7 @@ class AccessMiddleware:
 
     def _check_browser(self, method: str, headers: Headers) -> ApiError | None:
         host = headers.get("host", "")
-        if _hostname(f"//{host}") not in self._hosts:
+        if _hostname(host) not in self._hosts:
             return ApiError(
                 403,
                 f"this server has no API keys and so answers only to its own names, not to {host!r}; "
@@ -88,8 +89,7 @@ class AccessMiddleware:
         )
 
 
-def _hostname(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:  # a bracket that does not close
-        return None
+def _hostname(host: str) -> str | None:
+    """The name in a Host header, without its port. RFC 9110, 7.2."""
+    match = _HOST.fullmatch(host)
+    return match and match[1].strip("[]").lower()

@@ -96,6 +96,7 @@ class Metrics:
                         first = first or last
                         tokens += len(chunk.token_ids)
                     if chunk.usage is not None:
+                        tokens = chunk.usage.completion_tokens  # with the one that ended the answer and is not in it
                         self.prompt_tokens.labels(model).inc(chunk.usage.prompt_tokens)
                         self.cached_tokens.labels(model).inc(chunk.usage.cached_tokens)
                     yield chunk
