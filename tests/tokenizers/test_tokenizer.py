@@ -103,7 +103,7 @@ def test_merges_that_spell_a_control_token_make_plain_text(tmp_path: Path) -> No
 
 
 def test_turn_tokens_are_special_however_they_are_typed(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.gguf", "gpt2", ["<|im_end|>", "<", "a"], [4, 1, 1], pre="gpt-2", merges=["a a"][:0])
+    path = write(tmp_path / "m.gguf", "gpt2", ["<|im_end|>", "<", "a"], [4, 1, 1], pre="gpt-2")
     assert Tokenizer.from_gguf(GGUFFile(path)).special_token_ids == {0}
 
 
@@ -184,6 +184,18 @@ def test_from_file_finds_the_habit_of_a_bos(tmp_path: Path, make_pair: Callable[
     ).add_bos
 
 
+def test_gaps_between_ids_are_kept_apart_from_added_tokens(tmp_path: Path) -> None:
+    backend = Backend(models.BPE(vocab={"a": 0, "b": 3, "c": 7}, merges=[]))
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["c"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(tmp_path / "tokenizer.json")
+    assert tokenizer.vocab_size == 8
+    assert tokenizer.encode("abcb", allow_special=True) == [0, 3, 7, 3]
+    assert tokenizer.encode("abcb") == [0, 3, 3]  # a token of one character has no other spelling
+    assert tokenizer.decode([0, 3, 7]) == "ab"
+
+
 def test_unusable_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
@@ -211,6 +223,15 @@ def test_unsupported_gguf_says_what_is_supported(tmp_path: Path, model: str, pre
     with pytest.raises(ModelError, match=message) as caught:
         Tokenizer.from_gguf(GGUFFile(path))
     assert "model.gguf" in str(caught.value)
+
+
+def test_odd_vocabularies(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.gguf", "gpt2", ["a", "", "b", ""], [1, 1, 1, 3], pre="gpt-2")
+    tokenizer = Tokenizer.from_gguf(GGUFFile(path))
+    assert tokenizer.vocab_size == 4 and tokenizer.encode("ab") == [0, 2]
+    path = write(tmp_path / "model.gguf", "gpt2", ["a", "b", "a"], [1, 1, 1], pre="gpt-2")
+    with pytest.raises(ModelError, match="'a' is there twice"):
+        Tokenizer.from_gguf(GGUFFile(path))
 
 
 def test_merges_outside_the_vocabulary_are_an_error_not_a_crash(tmp_path: Path) -> None:

@@ -60,19 +60,30 @@ class _Vocabulary:
         self.types: list[int] = self._list("token_type") or [TokenType.NORMAL] * len(self.tokens)
         if len(self.types) != len(self.tokens):
             raise ModelError(f"it has {len(self.tokens)} tokens but {len(self.types)} token types")
+        if "" in self.tokens:
+            self.tokens = [token or f"[EMPTY_{i}]" for i, token in enumerate(self.tokens)]  # llama.cpp's name for them
         self.ids = {token: i for i, token in enumerate(self.tokens)}
+        if len(self.ids) != len(self.tokens):
+            twice = next(token for i, token in enumerate(self.tokens) if self.ids[token] != i)
+            raise ModelError(f"the token {twice!r} is there twice")
         self.sentencepiece = metadata["tokenizer.ggml.model"] == "llama"
 
     def parts(self) -> TokenizerParts:
         backend, add_bos = self._sentencepiece() if self.sentencepiece else self._byte_level()
         added = self._added_tokens()
         backend.add_special_tokens([AddedToken(t.content, normalized=False, special=True) for t in added.values()])
-        bos, eos = (self._role("bos"), self._role("eos"))
-        return TokenizerParts(backend, added, bos, eos, bool(self._get("add_bos_token", add_bos)))
+        return TokenizerParts(
+            backend,
+            added,
+            vocab_size=len(self.tokens),
+            bos_token_id=self._role("bos"),
+            eos_token_id=self._role("eos"),
+            add_bos=bool(self._get("add_bos_token", add_bos)),
+        )
 
     def _byte_level(self) -> tuple[tokenizers.Tokenizer, bool]:
         how = pre_tokenization(self._get("pre", "default"))
-        merges = [_pair(merge) for merge in self._list("merges")]
+        merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in self._list("merges"))]
         backend = tokenizers.Tokenizer(models.BPE(vocab=self.ids, merges=merges, ignore_merges=how.ignore_merges))
         if (normalizer := how.normalizer()) is not None:
             backend.normalizer = normalizer
@@ -116,15 +127,13 @@ class _Vocabulary:
         return [(left, right) for *_, left, right in merges]
 
     def _added_tokens(self) -> dict[int, AddedToken]:
-        special = {i for role in SPECIAL_ROLES if (i := self._role(role)) is not None}
+        normal = int(TokenType.NORMAL)
+        unusual = [(i, kind) for i, kind in enumerate(self.types) if kind != normal]
+        special = {i for i, kind in unusual if kind in (TokenType.CONTROL, TokenType.UNKNOWN)}
+        special |= {i for role in SPECIAL_ROLES if (i := self._role(role)) is not None}
         special |= {self.ids[token] for token in TURN_TOKENS if token in self.ids}
-        special |= {i for i, kind in enumerate(self.types) if kind in (TokenType.CONTROL, TokenType.UNKNOWN)}
-        plain = {i for i, kind in enumerate(self.types) if kind == TokenType.USER_DEFINED} - special
-        return {
-            i: AddedToken(self.tokens[i], normalized=False, special=i in special)
-            for i in sorted(special | plain)
-            if self.tokens[i] and self.ids[self.tokens[i]] == i
-        }
+        plain = {i for i, kind in unusual if kind == TokenType.USER_DEFINED} - special
+        return {i: AddedToken(self.tokens[i], normalized=False, special=i in special) for i in sorted(special | plain)}
 
     def _role(self, role: str) -> int | None:
         token_id = self._get(f"{role}_token_id", None)
@@ -138,8 +147,3 @@ class _Vocabulary:
         if not isinstance(value, list):
             raise ModelError(f"tokenizer.ggml.{key} is not a list")
         return value
-
-
-def _pair(merge: str) -> tuple[str, str]:
-    left, _, right = merge.partition(" ")
-    return left, right

@@ -22,6 +22,7 @@ from fireside.errors import ModelError
 from fireside.gguf import GGUFFile
 from fireside.tokenizers import gguf_vocab, tokenizer_json
 from fireside.tokenizers.byte_alphabet import CHARACTER_TO_BYTE
+from fireside.tokenizers.tokenizer_json import TokenizerParts
 
 SPACE = "▁"  # how SentencePiece spells a space
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -40,25 +41,16 @@ class Tokenizer:
         strips_leading_space: whether the first space of a decoded text is the tokenizer's and not the text's.
     """
 
-    def __init__(
-        self,
-        backend: tokenizers.Tokenizer,
-        added_tokens: Mapping[int, tokenizers.AddedToken],
-        *,
-        bos_token_id: int | None = None,
-        eos_token_id: int | None = None,
-        add_bos: bool = False,
-    ) -> None:
-        """`backend` must flag all of `added_tokens` as special, whatever the mapping says of them: to Rust, the
-        flag means "do not match this in text" once `encode_special_tokens` is set."""
-        self._backend = backend
-        self._added = dict(added_tokens)
-        self.bos_token_id = bos_token_id
-        self.eos_token_id = eos_token_id
-        self.add_bos = add_bos and bos_token_id is not None
+    def __init__(self, parts: TokenizerParts) -> None:
+        """Use `from_file` or `from_gguf`."""
+        self._backend = parts.backend
+        self._added = parts.added_tokens
+        self.vocab_size = parts.vocab_size
+        self.bos_token_id = parts.bos_token_id
+        self.eos_token_id = parts.eos_token_id
+        self.add_bos = parts.add_bos and parts.bos_token_id is not None
         self.added_tokens = {token.content: token.special for token in self._added.values()}
         self.special_token_ids = frozenset(i for i, token in self._added.items() if token.special)
-        self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self._bytes: dict[int, bytes] = {}
         self._read_decoder()
         self._alias_added_tokens()
@@ -69,26 +61,12 @@ class Tokenizer:
 
         Raises `ModelError` naming the file when it cannot be read or is of an unsupported kind.
         """
-        parts = tokenizer_json.read(path, tokenizer_config or {})
-        return cls(
-            parts.backend,
-            parts.added_tokens,
-            bos_token_id=parts.bos_token_id,
-            eos_token_id=parts.eos_token_id,
-            add_bos=parts.add_bos,
-        )
+        return cls(tokenizer_json.read(path, tokenizer_config or {}))
 
     @classmethod
     def from_gguf(cls, file: GGUFFile) -> Tokenizer:
         """Build from a GGUF file's metadata. Raises `ModelError` for a kind or pre-tokenizer not supported."""
-        parts = gguf_vocab.read(file)
-        return cls(
-            parts.backend,
-            parts.added_tokens,
-            bos_token_id=parts.bos_token_id,
-            eos_token_id=parts.eos_token_id,
-            add_bos=parts.add_bos,
-        )
+        return cls(gguf_vocab.read(file))
 
     def encode(self, text: str, *, allow_special: bool = False, add_bos: bool | None = None) -> list[int]:
         """Token ids of `text`. Only with `allow_special` do the spellings of control tokens become those tokens.

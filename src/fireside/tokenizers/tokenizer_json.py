@@ -28,6 +28,7 @@ class TokenizerParts:
 
     backend: tokenizers.Tokenizer
     added_tokens: dict[int, tokenizers.AddedToken]
+    vocab_size: int  # the number of tokens; ids run from 0 without gaps
     bos_token_id: int | None
     eos_token_id: int | None
     add_bos: bool
@@ -39,7 +40,7 @@ def read(path: Path, config: Mapping[str, Any]) -> TokenizerParts:
         text = path.read_text(encoding="utf-8")
         entries = _merge(_section(text)[0], config)
         sealed = [entry | {"special": not entry["normalized"]} for entry in entries if "id" in entry]
-        backend = tokenizers.Tokenizer.from_str(_with_section(text, sealed))
+        backend = _without_gaps(_with_section(text, sealed))
     except Exception as error:  # the Rust library raises bare Exception for a file that it cannot use
         raise ModelError(f"{path} is not a usable tokenizer.json: {error}") from error
     backend.no_truncation()
@@ -55,7 +56,7 @@ def read(path: Path, config: Mapping[str, Any]) -> TokenizerParts:
     habit = config.get("add_bos_token")
     if habit is None:  # not said: what the post-processor puts before an empty text
         habit = bos is not None and backend.encode("").ids[:1] == [bos]
-    return TokenizerParts(backend, added, bos, eos, bool(habit))
+    return TokenizerParts(backend, added, backend.get_vocab_size(), bos, eos, bool(habit))
 
 
 def with_added_tokens(text: str, added: Mapping[int, tokenizers.AddedToken]) -> str:
@@ -80,6 +81,19 @@ def _section(text: str) -> tuple[list[dict[str, Any]], int, int]:
 def _with_section(text: str, entries: Iterable[Mapping[str, Any]]) -> str:
     _, start, end = _section(text)
     return text[:start] + json.dumps(list(entries), ensure_ascii=False) + text[end:]
+
+
+def _without_gaps(text: str) -> tokenizers.Tokenizer:
+    """The tokenizer in `text`. Rust counts on from the number of tokens when it adds one, so that ids must have no
+    gaps; where they have, tokens that no text contains fill them."""
+    backend = tokenizers.Tokenizer.from_str(text)
+    ids = set(backend.get_vocab(with_added_tokens=True).values())
+    gaps = set(range(max(ids, default=-1))) - ids
+    if not gaps:
+        return backend
+    contents = json.loads(text)
+    contents["model"]["vocab"] |= {f"[EMPTY_{i}]": i for i in gaps}
+    return tokenizers.Tokenizer.from_str(json.dumps(contents))
 
 
 def _merge(entries: Iterable[Mapping[str, Any]], config: Mapping[str, Any]) -> list[dict[str, Any]]:
