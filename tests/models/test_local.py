@@ -122,6 +122,16 @@ def test_gguf(tmp_path: Path) -> None:
     assert model.generation.temperature == 0.5
 
 
+def test_sampling_of_the_catalog_counts_where_the_gguf_is_silent(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m" / "weights.gguf", temp=0.5)
+    (tmp_path / "m" / "fireside.json").write_text('{"generation": {"temperature": 0.2, "top_p": 0.9}}')
+    generation = open_model(tmp_path / "m").generation
+    assert (generation.temperature, generation.top_p, generation.top_k) == (0.5, 0.9, None)
+    (tmp_path / "m" / "fireside.json").write_text('{"generation": {"top_p": "most"}}')
+    with pytest.raises(ModelError, match="top_p is 'most'"):
+        open_model(tmp_path / "m")
+
+
 def test_gguf_end_of_turn_counts_only_as_a_special_token(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", tokens=["a", "</s>", "x", "y"])
     assert open_model(path).generation.eos_token_ids == (1,)

@@ -18,7 +18,7 @@ from rich.console import Console
 from fireside.assistant.text import TextChunk, TextOptions
 from fireside.assistant.text_model import TextModel
 from fireside.cli.conversation import Conversation
-from fireside.cli.fetching import find_or_fetch
+from fireside.cli.fetching import find_or_fetch, prepare_home
 from fireside.engine.client import EngineError
 from fireside.engine.messages import SamplingParams
 from fireside.errors import FiresideError, ModelError
@@ -74,6 +74,7 @@ async def _run(settings: Settings, system: str | None) -> None:
             raise
         return model
 
+    prepare_home(settings)
     model = await open_model(settings.model)
     chat = Chat(model, Conversation(system), notes, open_model)
     try:

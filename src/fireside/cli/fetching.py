@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from fireside.models.catalog import CATALOG
 from fireside.models.download import pull
-from fireside.models.fetching import PullObserver
+from fireside.models.fetching import PullObserver, storage_error
 from fireside.models.local import DEFAULT_ALIAS, LocalModel, resolve_model
 from fireside.settings import Settings
 
@@ -58,3 +58,11 @@ def find_or_fetch(name_or_path: str, settings: Settings) -> LocalModel:
     if wanted in CATALOG and not (settings.models_dir / wanted).exists():
         return fetch(wanted, settings)
     return resolve_model(wanted, settings)
+
+
+def prepare_home(settings: Settings) -> None:
+    """Makes the folders that a running engine writes to. Raises `StorageError` in one sentence."""
+    try:
+        settings.logs_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, settings.home) from error

@@ -12,7 +12,7 @@ import sys
 import typer
 import uvicorn
 
-from fireside.cli.fetching import find_or_fetch
+from fireside.cli.fetching import find_or_fetch, prepare_home
 from fireside.engine.client import EngineClient
 from fireside.engine.messages import EngineInfo
 from fireside.errors import FiresideError
@@ -30,6 +30,7 @@ def run_server(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways of being told to stop are one
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     with bind(settings.host, settings.port) as listener:  # first: a taken port is no reason to fetch and load a model
+        prepare_home(settings)
         find_or_fetch(DEFAULT_ALIAS, settings)
         app = create_app(settings)
         is_debug = settings.log_level == "debug"

@@ -7,7 +7,8 @@ the hub itself publishes for the file otherwise.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fireside.errors import ModelError
 
@@ -44,7 +45,10 @@ Source = HubSource | WheelSource
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """`sha256` and `size_bytes` are of the one file that every source of the entry gives; None for hub folders."""
+    """`sha256` and `size_bytes` are of the one file that every source of the entry gives; None for hub folders.
+
+    `generation`: how the model's authors want it sampled, for files that do not say; names of `GenerationDefaults`.
+    """
 
     name: str
     description: str
@@ -52,6 +56,7 @@ class CatalogEntry:
     sources: tuple[Source, ...]
     sha256: str | None = None
     size_bytes: int | None = None
+    generation: Mapping[str, float] = field(default_factory=dict)
 
 
 _SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -72,6 +77,7 @@ _ENTRIES = (
         ),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         size_bytes=98_362_432,
+        generation={"temperature": 0.2, "top_p": 0.9},  # of its model card; at 1.0 so small a model babbles
     ),
     CatalogEntry(
         name="smollm2-360m",

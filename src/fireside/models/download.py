@@ -11,6 +11,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -128,7 +129,9 @@ def _fetch_from_first(entry: CatalogEntry, request: str, place: _Workplace, obse
             if source is not entry.sources[-1]:
                 observer.message(f"{source} failed: {error}")
             continue
-        record = {"request": request, "source": str(source), "license": licence}
+        record: dict[str, Any] = {"request": request, "source": str(source), "license": licence}
+        if entry.generation:
+            record |= {"generation": dict(entry.generation)}
         (place.files / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return
     raise ModelError(f"{place.target.name} could not be fetched from {'; nor from '.join(failures)}")

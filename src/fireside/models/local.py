@@ -26,12 +26,19 @@ if TYPE_CHECKING:
     from fireside.settings import Settings
     from fireside.tokenizers.tokenizer import Tokenizer
 
-RECORD_FILE = "fireside.json"  # where `pull` notes where a model came from, and its licence
+RECORD_FILE = "fireside.json"  # where `pull` notes where a model came from, its licence and how to sample it
 DEFAULT_ALIAS = "default"  # always means the default model
 
 # Tokens that end a turn in the supported families. A GGUF names one eos id, which for Llama 3 and some Qwen files is
 # the end of the text and not of the turn; transformers keeps the rest in generation_config.json, GGUF nowhere.
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>")
+_GGUF_SAMPLING = {
+    "temperature": "general.sampling.temp",
+    "top_p": "general.sampling.top_p",
+    "top_k": "general.sampling.top_k",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
 _GGUF_SPECIAL_TYPES = (3, 4)  # control, user defined
 
 
@@ -252,7 +259,6 @@ def _hf_license(folder: Path) -> str | None:
 
 def _open_gguf(path: Path, name: str, record: Mapping[str, Any]) -> LocalModel:
     file = GGUFFile(path)
-    fields = Fields(file.metadata, str(path))
     types: Counter[str] = Counter()
     for info in file.tensors.values():
         types[info.type.name] += prod(info.shape)
@@ -263,18 +269,27 @@ def _open_gguf(path: Path, name: str, record: Mapping[str, Any]) -> LocalModel:
         path=path,
         format="gguf",
         config=config_from_gguf_file(file),
-        generation=GenerationDefaults(
-            eos_token_ids=_gguf_eos_ids(file.metadata),
-            temperature=fields.optional_number("general.sampling.temp"),
-            top_p=fields.optional_number("general.sampling.top_p"),
-            top_k=fields.optional_integer("general.sampling.top_k"),
-            min_p=fields.optional_number("general.sampling.min_p"),
-            repetition_penalty=fields.optional_number("general.sampling.penalty_repeat"),
-        ),
+        generation=_gguf_generation(file.metadata, record, path),
         chat_template=template if isinstance(template, str) else None,
         weight_type=_commonest(types, path),
         size_bytes=path.stat().st_size,
         license=licence if isinstance(licence, str) else None,
+    )
+
+
+def _gguf_generation(metadata: Mapping[str, Any], record: Mapping[str, Any], path: Path) -> GenerationDefaults:
+    """The file's own word over what the catalog knew when the model was pulled."""
+    known = record.get("generation")
+    values = dict(known) if isinstance(known, dict) else {}
+    values |= {ours: metadata[theirs] for ours, theirs in _GGUF_SAMPLING.items() if theirs in metadata}
+    fields = Fields(values, str(path))
+    return GenerationDefaults(
+        eos_token_ids=_gguf_eos_ids(metadata),
+        temperature=fields.optional_number("temperature"),
+        top_p=fields.optional_number("top_p"),
+        top_k=fields.optional_integer("top_k"),
+        min_p=fields.optional_number("min_p"),
+        repetition_penalty=fields.optional_number("repetition_penalty"),
     )
 
 
