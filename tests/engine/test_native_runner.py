@@ -1,0 +1,114 @@
+"""The native runner against transformers, and its promise: a token's logits do not depend on its company."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fireside.engine.native_runner import NativeRunner, native_shape
+from fireside.kernels.cpu.build import NativeUnavailable
+from fireside.models.checkpoint import open_checkpoint
+from tests.engine.paged_rows import Row, rows_for, run_step
+from tests.kernels.native import needs_compiler
+from tests.models.families import FAMILIES, random_ids, reference, reference_logits
+from tests.models.gguf_files import write_gguf
+
+pytestmark = needs_compiler
+RUNNABLE = [name for name in FAMILIES if name != "llama-wide-heads"]  # heads of 24: see the last test
+WIDE = {"hidden_size": 256, "intermediate_size": 256, "num_attention_heads": 8, "head_dim": 32}  # K-quants: 256 a block
+
+
+def native(path: Path, dtype: torch.dtype | None = torch.float32, blocks: int = 64, threads: int = 2) -> NativeRunner:
+    checkpoint = open_checkpoint(path)
+    context = checkpoint.config.max_position_embeddings
+    return NativeRunner(checkpoint, num_blocks=blocks, max_context=context, threads=threads, dtype=dtype)
+
+
+def saved(model: PreTrainedModel, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    return folder
+
+
+def logits_in_chunks(runner: NativeRunner, rows: list[Row], seed: int) -> Tensor:
+    """All rows to their ends, in chunks of random sizes, any of them absent from any step."""
+    sizes = random.Random(seed)
+    while unfinished := [row for row in rows if row.done < len(row.ids)]:
+        work = [(row, min(sizes.choice([0, 1, 1, 3, 17]), len(row.ids) - row.done)) for row in unfinished]
+        if work := [(row, count) for row, count in work if count]:
+            run_step(runner, work)
+    return torch.stack([torch.cat(row.logits) for row in rows])
+
+
+@pytest.mark.parametrize("family", RUNNABLE)
+def test_logits_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+    model = reference(family)
+    sequences = random_ids(rows=4)
+    runner = native(saved(model, tmp_path))
+    actual = logits_in_chunks(runner, rows_for(runner, sequences), seed=1)
+    torch.testing.assert_close(actual, reference_logits(model, sequences), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["F32", "BF16", "F16", "Q4_0", "Q4_1", "Q5_1", "Q8_0", "Q4_K", "Q6_K", "Q2_K"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_token_does_not_depend_on_its_company(kind: str, threads: int, tmp_path: Path) -> None:
+    """To the bit, in every type of weight: whole prompt alone, chunked, in a crowd, decoded token by token."""
+    model = reference("qwen3", **WIDE, max_position_embeddings=1024)
+    path = tmp_path / "tiny.gguf"
+    write_gguf(model, path, kind, arch="qwen3")
+    sequences = random_ids(rows=6, tokens=600)  # attention in three partitions
+    alone = native(path, dtype=None, threads=threads)
+    row = rows_for(alone, sequences[:1])[0]
+    run_step(alone, [(row, 600)])
+    crowd = native(path, dtype=None, blocks=256, threads=threads)
+    rows = rows_for(crowd, sequences, seed=5)
+    company = logits_in_chunks(crowd, rows, seed=2)
+    assert torch.equal(row.logits[0], company[0])
+    decoded = native(path, dtype=None, threads=threads)
+    slow = rows_for(decoded, sequences[:1], seed=9)[0]
+    run_step(decoded, [(slow, 580)])
+    while slow.done < 600:
+        run_step(decoded, [(slow, 1)])
+    assert torch.equal(row.logits[0], torch.cat(slow.logits))
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0", "Q6_K"])
+def test_quantised_weights_stay_close_to_float32(kind: str, tmp_path: Path) -> None:
+    """Weights are exact, activations are int8 per token with the errors of outliers: the logits barely move."""
+    model = reference("smollm2", **WIDE, max_position_embeddings=256)
+    path = tmp_path / "tiny.gguf"
+    write_gguf(model, path, kind)
+    sequences = random_ids(rows=2, tokens=100)
+    runner = native(path, dtype=None)
+    assert runner.dtype == kind
+    rows = rows_for(runner, sequences)
+    run_step(runner, [(row, 100) for row in rows])
+    actual = torch.stack([torch.cat(row.logits) for row in rows])
+    expected = reference_logits(model, sequences)
+    error = ((actual - expected).square().mean().sqrt() / expected.std()).item()
+    assert error < 0.08, error  # random weights this large amplify every rounding; a wrong model is past 1
+
+
+def test_what_another_sequence_left_in_a_block_is_never_seen(tmp_path: Path) -> None:
+    """A block keeps the values of its last owner, and 0 times NaN is NaN: positions beyond the end are not touched."""
+    model = reference("smollm2")
+    runner = native(saved(model, tmp_path), blocks=1)
+    poison = random_ids(rows=1, tokens=16)
+    with torch.no_grad():
+        runner._decoder._keys.fill_(float("nan"))
+        runner._decoder._values.fill_(float("nan"))
+    row = Row(poison[0].tolist(), [0])
+    for _ in range(16):
+        run_step(runner, [(row, 1)])
+    torch.testing.assert_close(torch.cat(row.logits), reference_logits(model, poison)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_shape_without_kernels_is_refused_with_the_reason(tmp_path: Path) -> None:
+    path = saved(reference("llama-wide-heads"), tmp_path)
+    assert "24" in (native_shape(open_checkpoint(path).config).unsupported() or "")
+    with pytest.raises(NativeUnavailable, match="head of 24"):
+        native(path)
