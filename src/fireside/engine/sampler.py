@@ -19,26 +19,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import torch
 from torch import Tensor
 
 from fireside.engine.messages import SamplingParams, TokenLogprobs
 from fireside.engine.sampling_draw import (
-    Candidates,
-    Filters,
+    Draw,
+    block_sums,
     check_finite,
     draw_filtered,
     draw_plain,
     greedy,
-    in_blocks,
+    largest,
     weights,
 )
 from fireside.engine.sampling_random import uniform
 
-# Rows worked on at once. On a CPU as many as stay in its second-level cache together with their temporaries; an
-# accelerator wants them all.
-_CPU_ROWS = 8
+_MAX_ROWS = 64  # worked on at once; bounds the temporary memory of scoring a long prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +62,19 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(self, logits: Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
-        """One token per row of logits [B, vocab] (float32; left as they are). Raises `LogitsError`."""
+        """One token per row of logits [B, vocab] (float32, left as they are). Raises `LogitsError`."""
         if logits.shape[0] != len(rows):
             raise ValueError(f"{logits.shape[0]} rows of logits for {len(rows)} requests")
+        logits = logits.float().contiguous()
         drawn = [0] * len(rows)
-        vocab_size = logits.shape[1]
-        for kind in (_is_greedy, _is_plain, _is_filtered):
-            indices = [index for index, row in enumerate(rows) if kind(row.params, vocab_size)]
-            for chunk in _chunks(indices, logits):
+        kinds = [_kind(row.params, logits.shape[1]) for row in rows]
+        for kind in _Kind:
+            for chunk in _chunks([index for index, its_kind in enumerate(kinds) if its_kind is kind]):
                 part = [rows[index] for index in chunk]
-                x = logits if len(chunk) == len(rows) else logits[chunk]
+                x = _take(logits, chunk)
                 if any(_is_edited(row) for row in part):
-                    x = _edited(x.clone() if x is logits else x, part)
-                ids = greedy(x) if kind is _is_greedy else _drawn(x, part, filtered=kind is _is_filtered)
-                for index, token_id in zip(chunk, ids.squeeze(1).tolist(), strict=True):
+                    x = _edited(x.clone(), part)
+                for index, token_id in zip(chunk, _draw(x, part, kind), strict=True):
                     drawn[index] = token_id
         scores = self._scores_of_drawn(logits, rows, drawn)
         return [SampledToken(token_id, scores.get(index)) for index, token_id in enumerate(drawn)]
@@ -86,8 +84,9 @@ class Sampler:
         """The log-probabilities of given tokens under logits [L, vocab], each with the `top` likeliest at its place."""
         if logits.shape[0] != len(targets):
             raise ValueError(f"{logits.shape[0]} rows of logits for {len(targets)} tokens")
+        logits = logits.float().contiguous()
         scored: list[TokenLogprobs] = []
-        for chunk in _chunks(range(len(targets)), logits):
+        for chunk in _chunks(range(len(targets))):
             scored += _score(logits[chunk[0] : chunk[-1] + 1], [targets[index] for index in chunk], top)
         return scored
 
@@ -95,25 +94,52 @@ class Sampler:
         self, logits: Tensor, rows: Sequence[SamplingRow], drawn: Sequence[int]
     ) -> dict[int, TokenLogprobs]:
         scores: dict[int, TokenLogprobs] = {}
-        for top in {row.params.logprobs for row in rows} - {None}:
-            assert top is not None
-            indices = [index for index, row in enumerate(rows) if row.params.logprobs == top]
-            x = logits if len(indices) == len(rows) else logits[indices]
-            scores.update(zip(indices, self.score(x, [drawn[index] for index in indices], top), strict=True))
+        for top in {row.params.logprobs for row in rows}:
+            if top is not None:
+                indices = [index for index, row in enumerate(rows) if row.params.logprobs == top]
+                scored = self.score(_take(logits, indices), [drawn[index] for index in indices], top)
+                scores.update(zip(indices, scored, strict=True))
         return scores
 
 
-def _is_greedy(params: SamplingParams, vocab_size: int) -> bool:
-    return params.temperature <= 0.0 or params.top_k == 1
+class _Kind(Enum):
+    """The three ways to a token, from the cheapest to the dearest."""
+
+    GREEDY = auto()
+    PLAIN = auto()  # from the whole distribution
+    FILTERED = auto()  # from what top-k, top-p and min-p leave of it
 
 
-def _is_filtered(params: SamplingParams, vocab_size: int) -> bool:
-    cuts = 0 < params.top_k < vocab_size or params.top_p < 1.0 or params.min_p > 0.0
-    return cuts and not _is_greedy(params, vocab_size)
+def _kind(params: SamplingParams, vocab_size: int) -> _Kind:
+    if params.temperature <= 0.0 or params.top_k == 1:
+        return _Kind.GREEDY
+    if 0 < params.top_k < vocab_size or params.top_p < 1.0 or params.min_p > 0.0:
+        return _Kind.FILTERED
+    return _Kind.PLAIN
 
 
-def _is_plain(params: SamplingParams, vocab_size: int) -> bool:
-    return not _is_greedy(params, vocab_size) and not _is_filtered(params, vocab_size)
+def _draw(x: Tensor, rows: Sequence[SamplingRow], kind: _Kind) -> list[int]:
+    if kind is _Kind.GREEDY:
+        return [int(token_id) for token_id in greedy(x).tolist()]
+    draws = [
+        Draw(
+            uniform=uniform(row.params.seed, row.token_index),
+            temperature=row.params.temperature,
+            top_k=row.params.top_k if row.params.top_k < x.shape[1] else 0,
+            top_p=row.params.top_p,
+            min_p=row.params.min_p,
+        )
+        for row in rows
+    ]
+    if kind is _Kind.PLAIN:
+        return [int(token_id) for token_id in draw_plain(x, draws).tolist()]
+    return draw_filtered(x, draws)
+
+
+def _take(logits: Tensor, indices: Sequence[int]) -> Tensor:
+    """Some rows: a view where they lie together."""
+    first, last = indices[0], indices[-1]
+    return logits[first : last + 1] if last - first + 1 == len(indices) else logits[list(indices)]
 
 
 def _is_edited(row: SamplingRow) -> bool:
@@ -127,72 +153,55 @@ def _is_edited(row: SamplingRow) -> bool:
     )
 
 
-def _chunks(indices: Sequence[int], logits: Tensor) -> Iterable[Sequence[int]]:
-    size = _CPU_ROWS if logits.device.type == "cpu" else max(len(indices), 1)
-    return (indices[start : start + size] for start in range(0, len(indices), size))
+def _chunks(indices: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (indices[start : start + _MAX_ROWS] for start in range(0, len(indices), _MAX_ROWS))
 
 
-def _drawn(x: Tensor, rows: Sequence[SamplingRow], filtered: bool) -> Tensor:
-    vocab_size = x.shape[1]
-    table = torch.tensor(
-        [
-            (
-                uniform(row.params.seed, row.token_index),
-                row.params.temperature,
-                row.params.top_p,
-                row.params.min_p,
-                row.params.top_k if 0 < row.params.top_k < vocab_size else vocab_size,
-            )
-            for row in rows
-        ],
-        dtype=torch.float64,
-        device=x.device,
-    )
-    number, temperature, top_p, min_p, top_k = (table[:, column : column + 1] for column in range(5))
-    filters = Filters(number, temperature, top_p, min_p, top_k.long())
-    return draw_filtered(x, filters) if filtered else draw_plain(x, filters)
+class _Places:
+    """Places in the flat logits of a batch, each once, and an amount for each."""
+
+    def __init__(self) -> None:
+        self.indices: list[int] = []
+        self.amounts: list[float] = []
+
+    def add(self, start: int, token_ids: Iterable[int], amounts: Iterable[float]) -> None:
+        self.indices += [start + token_id for token_id in token_ids]
+        self.amounts += amounts
+
+    def tensors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.indices, device=x.device), torch.tensor(self.amounts, dtype=x.dtype, device=x.device)
 
 
 def _edited(x: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
     """Steps 2 to 6 on x [R, vocab], in place. Only the tokens concerned are touched, by their place in the flat x."""
-    vocab_size = x.shape[1]
     flat = x.view(-1)
-    biased: dict[int, float] = {}
-    repeated: dict[int, float] = {}
-    penalised: dict[int, float] = {}
+    biased, repeated, penalised = _Places(), _Places(), _Places()
     stops: list[int] = []
-    for number, row in enumerate(rows):
-        params, start = row.params, number * vocab_size
-        for token_id, bias in params.logit_bias.items():
-            biased[start + token_id] = bias
+    for start, row in zip(range(0, flat.shape[0], x.shape[1]), rows, strict=True):
+        params = row.params
+        biased.add(start, params.logit_bias.keys(), params.logit_bias.values())
         if params.repetition_penalty != 1.0:
             seen = set(row.prompt_ids).union(row.output_ids)
-            repeated.update(dict.fromkeys((start + token_id for token_id in seen), params.repetition_penalty))
+            repeated.add(start, seen, [params.repetition_penalty] * len(seen))
         if params.frequency_penalty or params.presence_penalty:
-            for token_id, count in Counter(row.output_ids).items():
-                penalised[start + token_id] = params.frequency_penalty * count + params.presence_penalty
+            counts = Counter(row.output_ids)
+            amounts = [params.frequency_penalty * count + params.presence_penalty for count in counts.values()]
+            penalised.add(start, counts.keys(), amounts)
         if row.token_index < params.min_tokens:
             stops += [start + token_id for token_id in params.stop_token_ids]
-
-    def places(values: Iterable[int]) -> Tensor:
-        return torch.tensor(list(values), dtype=torch.int64, device=x.device)
-
-    def amounts(values: Iterable[float]) -> Tensor:
-        return torch.tensor(list(values), dtype=x.dtype, device=x.device)
-
-    if biased:
-        index = places(biased)
-        flat[index] += amounts(biased.values())
-    if repeated:
-        index, penalty = places(repeated), amounts(repeated.values())
+    if biased.indices:
+        index, bias = biased.tensors(x)
+        flat[index] += bias
+    if repeated.indices:
+        index, penalty = repeated.tensors(x)
         values = flat[index]
         flat[index] = torch.where(values < 0, values * penalty, values / penalty)
-    if penalised:
-        index = places(penalised)
-        flat[index] -= amounts(penalised.values())
+    if penalised.indices:
+        index, penalty = penalised.tensors(x)
+        flat[index] -= penalty
     if stops:
         # The smallest number and not -inf: where a grammar allows nothing but a stop token, it is still drawn.
-        flat[places(stops)] = torch.finfo(x.dtype).min
+        flat[torch.tensor(stops, device=x.device)] = torch.finfo(x.dtype).min
     for number, row in enumerate(rows):
         if row.allowed is not None:
             _apply_mask(x[number], row.allowed)
@@ -218,16 +227,13 @@ def _apply_mask(x: Tensor, allowed: Tensor) -> None:
 def _score(x: Tensor, targets: Sequence[int], top: int) -> list[TokenLogprobs]:
     peak = x.amax(-1, keepdim=True)
     check_finite(peak)
-    total = in_blocks(weights(x, peak, torch.ones_like(peak)), padding=0.0).sum(-1).sum(-1, True, dtype=torch.float64)
-    normaliser = peak + total.log()
-    chosen = x.gather(1, torch.tensor(targets, device=x.device).unsqueeze(1)) - normaliser
+    normaliser = peak + block_sums(weights(x, peak)).sum(-1, keepdim=True, dtype=torch.float64).log()
+    logprobs = (x.gather(1, torch.tensor(targets, device=x.device).unsqueeze(1)) - normaliser).squeeze(1).tolist()
     if not top:
-        return [TokenLogprobs(logprob) for logprob in chosen.squeeze(1).tolist()]
-    near = Candidates.nearest(x, max(top, 1))
-    likeliest = near.logits.topk(min(top, x.shape[1]))
-    ids = near.token_ids(likeliest.indices).tolist()
-    logprobs = (likeliest.values - normaliser).tolist()
+        return [TokenLogprobs(logprob) for logprob in logprobs]
+    values, ids = largest(x, top)
+    likeliest = zip(ids.tolist(), (values - normaliser).tolist(), strict=True)
     return [
         TokenLogprobs(logprob, tuple(sorted(zip(*pair, strict=True), key=lambda entry: (-entry[1], entry[0]))))
-        for logprob, *pair in zip(chosen.squeeze(1).tolist(), ids, logprobs, strict=True)
+        for logprob, pair in zip(logprobs, likeliest, strict=True)
     ]
