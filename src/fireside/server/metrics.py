@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fireside.assistant.text import TextChunk
 from fireside.engine.client import EngineState
 from fireside.engine.messages import EngineStats
-from fireside.server.errors import ClientDisconnected
 from fireside.server.registry import ModelRegistry
 
 _FIRST_TOKEN_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
@@ -157,8 +156,6 @@ class MetricsMiddleware:
 
         try:
             await self._app(scope, receive, watching_send)
-        except ClientDisconnected as exc:
-            status = exc.status_code
         finally:
             # The pattern and not the path: a label's values must be few.
             route = getattr(scope.get("route"), "path", "unmatched")

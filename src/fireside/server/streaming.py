@@ -64,8 +64,10 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         self._last_sent = time.monotonic()
-        async with _in_background(self._keep_alive(send)):
-            await unless_disconnected(receive, send_all())
+        # Who hung up need not be told; an exception could no more become a response.
+        with contextlib.suppress(ClientDisconnected):
+            async with _in_background(self._keep_alive(send)):
+                await unless_disconnected(receive, send_all())
 
     async def _keep_alive(self, send: Send) -> None:
         while True:
