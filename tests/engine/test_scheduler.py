@@ -50,16 +50,23 @@ def test_a_long_prompt_is_cut_into_chunks_and_stalls_nobody():
     assert step(scheduler) == {short: 1, long: 1}
 
 
-def test_decoding_comes_before_an_older_prompt():
+def test_decoding_comes_before_a_prompt_of_higher_priority():
     scheduler = make(max_batch_tokens=8)
-    long = add(scheduler, range(100, 130))
+    short = add(scheduler, range(2))
+    step(scheduler)
+    long = add(scheduler, range(200, 230), priority=-2)
+    assert step(scheduler) == {short: 1, long: 7}
+
+
+def test_a_newcomer_of_higher_priority_need_not_wait_for_a_long_prompt():
+    scheduler = make(max_batch_tokens=8)
+    long = add(scheduler, range(100, 130), priority=1)
     assert step(scheduler) == {long: 8}
-    short = add(scheduler, range(2), priority=-1)
-    assert step(scheduler) == {long: 8}, "its chunk takes the whole step before the queue is looked at"
-    scheduler.remove(long)
-    assert step(scheduler) == {short: 2}
-    late = add(scheduler, range(200, 230), priority=-2)
-    assert step(scheduler) == {short: 1, late: 7}
+    same, urgent = add(scheduler, range(200, 202), priority=1), add(scheduler, range(2))
+    assert step(scheduler) == {urgent: 2, long: 6}
+    assert step(scheduler) == {urgent: 1, long: 7}
+    assert step(scheduler) == {urgent: 1, long: 7}
+    assert step(scheduler) == {urgent: 1, long: 2, same: 2}
 
 
 def test_forced_tokens_go_in_one_chunk_where_there_is_room():
@@ -120,6 +127,19 @@ def test_a_higher_priority_takes_the_place_of_a_lower_one():
     step(scheduler)
     high = add(scheduler, range(10, 14))
     assert step(scheduler) == {high: 4}
+    assert low.state is SequenceState.WAITING
+
+
+def test_nobody_makes_place_for_one_that_waits_for_a_prefix():
+    scheduler = make(max_batch_tokens=64, max_running=2)
+    low = add(scheduler, range(100, 102), priority=1)
+    step(scheduler)
+    first, second = add(scheduler, range(20)), add(scheduler, range(20))
+    scheduler.max_batch_tokens = 9
+    assert step(scheduler) == {low: 1, first: 8}
+    second.awaits = (first, 16)
+    assert step(scheduler) == {low: 1, first: 8}
+    assert step(scheduler) == {first: 4, second: 4}, "now it is worth it"
     assert low.state is SequenceState.WAITING
 
 

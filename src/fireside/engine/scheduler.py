@@ -59,12 +59,13 @@ class Scheduler:
     def schedule(self) -> list[Chunk]:
         """The next step's work; empty only if nothing runs or waits."""
         self._yield_to_priority()
-        preemptions = self.num_preemptions
         chunks: list[Chunk] = []
         budget = self.max_batch_tokens - sum(sequence.decoding for sequence in self.running)
         for sequence in self.running.copy():
             if sequence.state is not SequenceState.RUNNING:
                 break  # preempted for one before it, as are all that follow
+            if self.waiting and not sequence.decoding:
+                budget = self._admit(budget, chunks, before=sequence)
             start = sequence.num_computed
             floor = int(sequence.decoding)
             end = min(sequence.num_tokens, start + floor + budget)
@@ -72,8 +73,7 @@ class Scheduler:
                 continue
             budget -= end - start - floor
             chunks.append(Chunk(sequence, start, end))
-        if self.num_preemptions == preemptions:  # else the first in the queue has just been put there for lack of room
-            self._admit(budget, chunks)
+        self._admit(budget, chunks)
         return chunks
 
     def commit(self, chunks: list[Chunk]) -> None:
@@ -114,11 +114,16 @@ class Scheduler:
         ):
             self.preempt(self.running[-1])
 
-    def _admit(self, budget: int, chunks: list[Chunk]) -> None:
-        """Moves sequences from the queue to the running ones while tokens, slots and blocks last, strictly in order."""
+    def _admit(self, budget: int, chunks: list[Chunk], before: Sequence | None = None) -> int:
+        """Lets sequences run while tokens, slots and blocks last, strictly in order; returns the tokens left.
+
+        None of them is preempted in the same step: room is made only for one before the victim, and those are served.
+        """
         for sequence in self.waiting.copy():
             if budget == 0 or len(self.running) >= self.max_running:
-                return
+                break
+            if before is not None and sequence.order > before.order:
+                break
             if self._is_awaiting(sequence):
                 continue  # it would compute what another is computing right now
             path = self.blocks.match(sequence)
@@ -126,7 +131,7 @@ class Scheduler:
             if sequence.awaits is not None:
                 continue
             if not self._can_admit(sequence, path):
-                return
+                break
             self.waiting.remove(sequence)
             sequence.state = SequenceState.RUNNING
             insort(self.running, sequence, key=_order)
@@ -141,6 +146,7 @@ class Scheduler:
                 raise AssertionError(f"{sequence} was admitted without blocks")
             budget -= end - start
             chunks.append(Chunk(sequence, start, end))
+        return budget
 
     def _can_admit(self, sequence: Sequence, path: list[Node]) -> bool:
         # One block is kept for each running sequence, which may need it in the next step.
