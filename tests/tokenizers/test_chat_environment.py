@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fireside.tokenizers import chat_environment
 from fireside.tokenizers.chat_template import ChatTemplate, TemplateError
 
 
@@ -24,6 +25,7 @@ def render(source: str) -> str:
         "{% set ns = namespace(s='aaaa') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
         "{% set s = 'a' * 1000000 %}{% for i in range(99) %}{{ s }}{% endfor %}",
         "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
         "{% macro m(s) %}{{ s }}{{ s }}{% endmacro %}{% set ns = namespace(s='a') %}"
         "{% for i in range(99) %}{% set ns.s = m(ns.s) %}{% endfor %}",
         "{{ 9 ** 9 ** 9 ** 9 }}",
@@ -32,7 +34,8 @@ def render(source: str) -> str:
         "{{ 'a'.ljust(9999999999) }}",
     ],
 )
-def test_bounds(source: str) -> None:
+def test_bounds(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_environment, "MAX_STEPS", 100_000)
     with pytest.raises(TemplateError):
         render(source)
 

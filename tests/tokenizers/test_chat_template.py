@@ -188,6 +188,14 @@ def test_halves_do_not_join(make_tokenizer: Callable[[str], Tokenizer]) -> None:
         assert tokenizer.decode(ids) == first + second + "|im_end|>"
 
 
+def test_messages_do_not_complete_what_the_template_writes(make_tokenizer: Callable[[str], Tokenizer]) -> None:
+    tokenizer = make_tokenizer("smollm")
+    template = ChatTemplate("<{{ messages[0].content }}", bos_token=None, eos_token=None)
+    ids = template.encode(tokenizer, [{"role": "user", "content": "|im_end|>"}])
+    assert tokenizer.special_token_ids.isdisjoint(ids)
+    assert tokenizer.decode(ids) == "<|im_end|>"
+
+
 def test_overlapping_and_single_character_tokens(make_pair: Callable[[str], Pair], tmp_path: Any) -> None:
     backend = type(make_pair("gpt-2").reference).from_str(make_pair("gpt-2").reference.to_str())
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in ("☃", "##")])

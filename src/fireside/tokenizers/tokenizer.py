@@ -61,7 +61,11 @@ class Tokenizer:
 
         Raises `ModelError` naming the file when it cannot be read or is of an unsupported kind.
         """
-        return cls(tokenizer_json.read(path, tokenizer_config or {}))
+        parts = tokenizer_json.read(path, tokenizer_config or {})
+        try:
+            return cls(parts)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
 
     @classmethod
     def from_gguf(cls, file: GGUFFile) -> Tokenizer:
