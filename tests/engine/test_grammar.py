@@ -180,6 +180,15 @@ def test_an_answer_without_any_choice_needs_no_pass(compiler: GrammarCompiler):
     assert runner.num_passes == 0
 
 
+def test_forced_tokens_do_not_count_as_cached_prompt(compiler: GrammarCompiler):
+    """The second request finds the first one's answer in the cache, further than its own prompt goes."""
+    engine = make(compiler)
+    run(engine, constrained("a", PERSON, seed=1))
+    again = run(engine, constrained("b", PERSON, seed=1))["b"]
+    assert again.cached_tokens == len(constrained("a", PERSON).prompt_ids)
+    assert engine.stats.cache_hit_tokens <= engine.stats.prompt_tokens
+
+
 def test_max_tokens_cuts_forced_tokens_too(compiler: GrammarCompiler):
     for max_tokens in (1, 2, 5):
         result = run(make(compiler), constrained("a", PERSON, max_tokens=max_tokens))["a"]

@@ -137,8 +137,9 @@ class Scheduler:
             insort(self.running, sequence, key=_order)
             self.blocks.attach(sequence, path)
             if sequence.cached_tokens is None:
-                sequence.cached_tokens = sequence.num_computed
-                self.num_cache_hit_tokens += sequence.num_computed
+                # A grammar may have forced tokens after the prompt already: those can be in the cache too.
+                sequence.cached_tokens = min(sequence.num_computed, len(sequence.prompt_ids))
+                self.num_cache_hit_tokens += sequence.cached_tokens
                 self.num_prompt_tokens += len(sequence.prompt_ids)
             start = sequence.num_computed
             end = min(sequence.num_tokens, start + budget)
