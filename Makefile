@@ -46,7 +46,7 @@ format: $(HAS_TEST)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(HAS_PIP): Makefile
+$(HAS_PIP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Fireside needs Python 3.11 or newer, and $(PYTHON) is older or missing: make PYTHON=/path/to/python3.11" >&2; \
 	  exit 1; }
@@ -73,7 +73,7 @@ lock: $(HAS_PIP)
 	grep '^torch==' $(PINS) > build/lock/torch.txt
 	build/lock/bin/python -m pip install --constraint build/lock/torch.txt --group test --group lint hatchling --editable .
 	grep '^#' $(PINS) > build/lock/constraints.txt
-	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' >> build/lock/constraints.txt
+	build/lock/bin/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+.*//' >> build/lock/constraints.txt
 	mv build/lock/constraints.txt $(PINS)
 	rm -rf build/lock
 
