@@ -64,7 +64,7 @@ def test_signals_stop_it_cleanly(number: signal.Signals, tmp_path: Path) -> None
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert errors == "Fireside has stopped.\n"
+    assert errors == "loading tiny …\nFireside has stopped.\n"
 
 
 def test_ctrl_c_does_not_wait_for_an_endless_answer(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ main.main()""",
         capture_output=True, text=True, env=environment(tmp_path), timeout=60, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "fireside: the weights are of another planet\n"
+    assert result.stderr == "loading tiny …\nfireside: the weights are of another planet\n"
 
 
 def test_bind_says_what_stands_in_the_way() -> None:

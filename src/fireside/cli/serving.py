@@ -43,10 +43,11 @@ def run_server(settings: Settings) -> None:
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
-        engine = app.state.context.models.default.engine
+        model = app.state.context.models.default
+        typer.echo(f"loading {model.name} …", err=True)
         try:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                runner.run(_serve(uvicorn.Server(config), listener, engine))
+                runner.run(_serve(uvicorn.Server(config), listener, model.engine))
         except KeyboardInterrupt:  # uvicorn passes the signal on once it has shut down
             typer.echo("Fireside has stopped.", err=True)
 
