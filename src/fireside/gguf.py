@@ -169,4 +169,20 @@ class GGUFFile:
             values = struct.unpack_from(code, self.data, self._position)
             self._position += struct.calcsize(code)
             return list(values)
+        if item == _STRING:
+            return self._strings(count)
         return [self._value(item, depth + 1) for _ in range(count)]
+
+    def _strings(self, count: int) -> list[str]:
+        """`_string` for a whole vocabulary: in one loop without calls it takes half the time to open a file."""
+        data, position, end = self.data, self._position, len(self.data)
+        length_of = struct.Struct("<Q").unpack_from
+        strings = []
+        for _ in range(count):
+            start = position + 8
+            position = start + length_of(data, position)[0]
+            if position > end:
+                raise ModelError(f"{self.path} is damaged or incomplete: a text ends beyond the file")
+            strings.append(data[start:position].decode("utf-8", "surrogateescape"))
+        self._position = position
+        return strings
