@@ -87,7 +87,11 @@ def _native(checkpoint: Checkpoint, config: WorkerConfig, max_context: int, thre
     dtype = _DTYPES.get(config.dtype)
     cache_dtype = torch.float32 if dtype == torch.float32 else torch.bfloat16
     blocks = _num_blocks(checkpoint.config, config, max_context, cache_dtype, "cpu")
-    return NativeRunner(checkpoint, num_blocks=blocks, max_context=max_context, threads=threads, dtype=dtype)
+    runner = NativeRunner(checkpoint, num_blocks=blocks, max_context=max_context, threads=threads, dtype=dtype)
+    # Packing was PyTorch's work; from now on it only samples. Its idle threads spin for a while, on the cores that the
+    # native step wants next.
+    torch.set_num_threads(1)
+    return runner
 
 
 def _num_blocks(

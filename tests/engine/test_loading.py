@@ -1,0 +1,99 @@
+"""From a config to an engine: which backend, with what memory, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fireside.engine import loading
+from fireside.engine.loading import load_engine
+from fireside.engine.messages import WorkerConfig
+from fireside.errors import ModelError
+from fireside.kernels.cpu.build import NativeUnavailable
+from tests.engine.driving import request, run
+from tests.engine.tiny_model import write_tiny_model
+from tests.kernels.native import needs_compiler
+
+
+def config(path: Path, **values: Any) -> WorkerConfig:
+    return WorkerConfig(model=str(path), name="tiny", device="cpu", **values)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable() -> None:
+        raise NativeUnavailable("there is no C++ compiler")
+
+    monkeypatch.setattr(loading, "load_library", unavailable)
+
+
+@needs_compiler
+def test_the_native_backend_keeps_weights_as_they_are_stored(tmp_path: Path) -> None:
+    engine, info = load_engine(config(write_tiny_model(tmp_path)))
+    assert (info.backend, info.device, info.dtype, info.max_context) == ("native", "cpu", "F32", 512)
+    assert info.num_blocks * info.block_size >= 512
+    assert torch.get_num_threads() == 1  # PyTorch's threads would spin on the cores that the native step wants
+    result = run(engine, request("a", range(40), max_tokens=5))["a"]
+    assert len(result.token_ids) == 5
+
+
+def test_without_a_compiler_pytorch_serves_and_the_log_says_why(
+    tmp_path: Path, no_compiler: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        engine, info = load_engine(config(write_tiny_model(tmp_path)))
+    assert (info.backend, info.dtype) == ("torch", "float32")
+    assert [record.message for record in caplog.records if "no C++ compiler" in record.message]
+    assert len(run(engine, request("a", range(40), max_tokens=5))["a"].token_ids) == 5
+
+
+@needs_compiler
+def test_both_backends_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny_model(tmp_path)
+    prompt = request("a", range(100), max_tokens=20)
+    native = run(load_engine(config(path, dtype="float32"))[0], prompt)["a"]
+    monkeypatch.setattr(loading, "load_library", lambda: (_ for _ in ()).throw(NativeUnavailable("off")))
+    portable = run(load_engine(config(path, dtype="float32"))[0], prompt)["a"]
+    assert native.token_ids == portable.token_ids
+
+
+@needs_compiler
+def test_a_shape_without_kernels_falls_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        _, info = load_engine(config(write_tiny_model(tmp_path, "llama-wide-heads")))
+    assert info.backend == "torch"
+    assert "head of 24" in caplog.text
+
+
+def test_settings_bound_context_and_memory(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path)
+    per_token = 2 * 2 * 2 * 16 * 2  # keys and values, layers, heads, head size, bytes of bfloat16
+    _, info = load_engine(config(path, max_context=100, kv_cache_memory=64 * per_token))
+    if info.backend == "native":
+        assert (info.num_blocks, info.max_context) == (4, 64)  # what the blocks hold, less than what was asked
+    _, info = load_engine(config(path, max_context=100))
+    assert info.max_context == 100
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kv_cache_memory": 1000}, r"memory for \d+ tokens .* raise kv_cache_memory"),
+        ({"device": "cuda"}, "no GPU here"),
+    ],
+)
+def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    if values.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    path = write_tiny_model(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        load_engine(WorkerConfig(model=str(path), name="tiny", **{"device": "cpu", **values}))
+
+
+def test_quantized_needs_the_native_kernels(tmp_path: Path, no_compiler: None) -> None:
+    with pytest.raises(ModelError, match=r"dtype is set to quantized.*no C\+\+ compiler"):
+        load_engine(config(write_tiny_model(tmp_path), dtype="quantized"))
