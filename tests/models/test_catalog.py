@@ -9,7 +9,7 @@ import pytest
 from fireside.errors import ModelError
 from fireside.models.catalog import CATALOG, CatalogEntry, HubSource, WheelSource, find_entry
 from fireside.models.download import parse_hub_source
-from fireside.models.local import is_model_name
+from fireside.models.local import GenerationDefaults, is_model_name
 from fireside.settings import Settings
 
 
@@ -17,6 +17,7 @@ from fireside.settings import Settings
 def test_entry_can_be_fetched_and_checked(entry: CatalogEntry) -> None:
     assert is_model_name(entry.name) and entry.name == entry.name.lower()
     assert entry.sources and entry.license and entry.description
+    GenerationDefaults(eos_token_ids=(), **entry.generation)  # type: ignore[arg-type]  # all names are known
     for source in entry.sources:
         if isinstance(source, HubSource):
             assert parse_hub_source(str(source)) == source
