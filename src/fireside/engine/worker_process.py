@@ -149,7 +149,10 @@ class WorkerProcess(asyncio.Protocol):
 
 
 def _open_log(path: Path | None) -> AbstractContextManager[IO[bytes] | int]:
-    return nullcontext(_STDERR) if path is None else path.open("ab")
+    if path is None:
+        return nullcontext(_STDERR)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("ab")
 
 
 def _describe_exit(status: int) -> str:
