@@ -15,8 +15,11 @@ HAS_PIP  := $(VENV)/.pip
 HAS_RUN  := $(VENV)/.installed
 HAS_TEST := $(VENV)/.installed-test
 
+PEERS     := .peers
+HAS_PEERS := $(PEERS)/.installed
+
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-quick lint format lock clean
+.PHONY: help serve test test-quick lint format lock peers clean
 
 help:
 	@echo "make serve       install, fetch the default model, serve it on http://127.0.0.1:8000"
@@ -25,6 +28,7 @@ help:
 	@echo "make lint        ruff, mypy --strict, the layers of the architecture"
 	@echo "make format      let ruff format and fix"
 	@echo "make lock        resolve every dependency anew into $(PINS)"
+	@echo "make peers       install what benchmarks/serving.py compares with (compiles for minutes)"
 	@echo "make clean       remove .venv and caches"
 
 serve: $(HAS_RUN)
@@ -76,6 +80,16 @@ lock: $(HAS_PIP)
 	build/lock/bin/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+.*//' >> build/lock/constraints.txt
 	mv build/lock/constraints.txt $(PINS)
 	rm -rf build/lock
+
+# Left alone by `clean`: compiling llama.cpp again takes minutes.
+peers: $(HAS_PEERS)
+	@echo "The peers are in $(PEERS). Compare with them: $(BIN)/python -m benchmarks.serving"
+
+$(HAS_PEERS): requirements/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet $(PIP_PIN)
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check --requirement requirements/peers.txt
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
