@@ -252,4 +252,4 @@ if __name__ == "__main__":
     try:
         main()
     except (FiresideError, ContenderError) as error:
-        raise SystemExit(f"serving.py: {error}") from None
+        raise SystemExit(f"benchmarks.serving: {error}") from None
