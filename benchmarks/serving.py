@@ -127,7 +127,7 @@ class Run:
     def take(self, name: str, case: Case) -> None:
         values: dict[str, list[float]] = {n: [] for n in self._children if n == OURS or not case.ours_only}
         self.results.values[name] = values
-        for number in range(case.fresh, self._rounds + 1):  # number 0 warms up: buffers, kernels made to size
+        for number in range(1 if case.fresh else 0, self._rounds + 1):  # 0 warms up: buffers, kernels made to size
             prompts = [
                 self._random.choices(range(self._tokenizer.vocab_size), k=case.prompt) for _ in range(case.streams)
             ]
@@ -144,7 +144,8 @@ class Run:
                         if case.fresh
                         else measure(self._children[contender], case, prompts)
                     )
-                    values[contender] += [value] * bool(number)
+                    if number:
+                        values[contender].append(value)
 
     def _cold_start(self, contender: str, prompts: list[list[int]]) -> float:
         started = time.perf_counter()
