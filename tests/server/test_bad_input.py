@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
+from fireside.assistant.text_model import TextModel
 from fireside.server.body import parse_json
+from fireside.tokenizers.tokenizer import SLICE, Tokenizer
 from tests.server.scripted_app import Scripted, says, scripted_app
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -109,6 +112,8 @@ async def test_a_bad_value_is_named(http: httpx.AsyncClient, path: str, fields: 
             "messages[0].content[0].type",
         ),
         ({"messages": [{"role": "assistant"}]}, "messages[0].content"),
+        ({"messages": [USER], "chat_template_kwargs": {"tools": []}}, "chat_template_kwargs.tools"),
+        ({"messages": [USER], "chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
         ({"messages": [USER, {"role": "system", "content": "x"}]}, "messages[1].role"),  # the template's own rule
         ({"messages": [USER, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[1].tool_call_id"),
         ({"messages": [USER, CALLING, USER]}, "messages[2].role"),
@@ -216,6 +221,65 @@ async def test_a_declared_size_is_believed_and_an_undeclared_one_counted() -> No
         assert declared.headers["connection"] == "close"
         error_of(await http.post(CHAT, content=endless(), headers=headers), 413)
         assert sent < 4096
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "x" * (7 << 20)}]}, ("messages", "2,048")),
+        (
+            CHAT,
+            {"messages": [USER], "tools": [TOOL | {"function": {"name": "f", "description": "x" * (7 << 20)}}]},
+            ("messages", "2,048"),
+        ),
+        (COMPLETIONS, {"prompt": "x" * (7 << 20)}, ("prompt", "2,048")),
+        ("/tokenize", {"prompt": "x" * (7 << 20)}, ("prompt", "500,000")),
+    ],
+    ids=["message", "tool", "prompt", "tokenize"],
+)
+async def test_a_prompt_far_too_long_is_not_encoded_whole(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any], error: tuple[str, str]
+) -> None:
+    longest = 0
+    encode = Tokenizer._rust_ids
+
+    def watched(tokenizer: Tokenizer, text: str) -> list[int]:
+        nonlocal longest
+        longest = max(longest, len(text))
+        assert threading.current_thread() is not threading.main_thread()  # where streams go on meanwhile
+        return encode(tokenizer, text)
+
+    monkeypatch.setattr(Tokenizer, "_rust_ids", watched)
+    param, number = error
+    refused = error_of(await http.post(path, json=body), 400)
+    assert refused["param"] == param and number in refused["message"]
+    assert 0 < longest <= SLICE
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+async def test_a_prompt_is_encoded_once_for_all_its_answers(
+    http: httpx.AsyncClient, script: Scripted, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    encoded = 0
+    encode = TextModel.encode
+
+    async def counted(model: TextModel, *args: Any, **options: Any) -> tuple[int, ...]:
+        nonlocal encoded
+        encoded += 1
+        return await encode(model, *args, **options)
+
+    monkeypatch.setattr(TextModel, "encode", counted)
+    body = {"messages": [USER]} if path == CHAT else {"prompt": "Hi"}
+    assert len((await http.post(path, json=body | {"n": 5})).json()["choices"]) == 5
+    assert (encoded, len(script.client.requests)) == (1, 5)
+
+
+async def test_the_template_sees_further_values_and_no_others(http: httpx.AsyncClient, script: Scripted) -> None:
+    """Names of our own parameters among them."""
+    values = {"self": 1, "tokenizer": 2, "limit": 3, "variables": 4, "enable_thinking": False}
+    response = await http.post(CHAT, json={"messages": [USER], "chat_template_kwargs": values})
+    assert response.status_code == 200, response.text
+    assert "Hi" in script.prompt()
 
 
 def test_a_long_list_of_token_ids_is_taken() -> None:

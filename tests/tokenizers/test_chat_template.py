@@ -73,11 +73,13 @@ def family(
     return Family(ChatTemplate(source, bos_token=bos, eos_token=eos), make_tokenizer(kind), theirs, tools)
 
 
-def check(family: Family, messages: list[dict[str, Any]], **options: Any) -> None:
-    theirs = family.theirs.apply_chat_template(messages, tokenize=False, **options)
-    assert family.template.render(messages, **options) == theirs
-    ids = family.theirs.apply_chat_template(messages, tokenize=True, return_dict=False, **options)
-    assert family.template.encode(family.ours, messages, **options) == ids
+def check(
+    family: Family, messages: list[dict[str, Any]], *, variables: dict[str, Any] | None = None, **options: Any
+) -> None:
+    theirs = family.theirs.apply_chat_template(messages, tokenize=False, **options, **(variables or {}))
+    assert family.template.render(messages, variables=variables, **options) == theirs
+    ids = family.theirs.apply_chat_template(messages, tokenize=True, return_dict=False, **options, **(variables or {}))
+    assert family.template.encode(family.ours, messages, variables=variables, **options) == ids
 
 
 @pytest.mark.parametrize("add_generation_prompt", [True, False])
@@ -95,7 +97,8 @@ def test_tools(family: Family) -> None:
 
 
 def test_extra_variables(family: Family) -> None:
-    check(family, CONVERSATION, add_generation_prompt=True, enable_thinking=False, date_string="1 Jan 1970")
+    variables = {"enable_thinking": False, "date_string": "1 Jan 1970"}
+    check(family, CONVERSATION, add_generation_prompt=True, variables=variables)
 
 
 @pytest.mark.parametrize("ending", ["So, the", "So, the ", "So, \n"])

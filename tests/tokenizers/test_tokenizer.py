@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fireside.errors import ModelError
 from fireside.gguf import GGUFFile
-from fireside.tokenizers.tokenizer import Tokenizer
+from fireside.tokenizers.tokenizer import SLICE, Tokenizer, TooManyTokens
 from tests.tokenizers.vocabularies import SPECIAL, TRICKY, Pair, sentencepiece, texts, write
 
 
@@ -122,6 +122,15 @@ def test_bos(make_tokenizer: Callable[[str], Tokenizer]) -> None:
     assert tokenizer.encode("hello") == [1, *plain] == tokenizer.encode("<s>hello", allow_special=True)[:1] + plain
     assert tokenizer.encode("<s>hello", allow_special=True).count(1) == 1
     assert make_tokenizer("smollm").encode("hi", add_bos=True)[0] == 1
+
+
+def test_a_limit_refuses_what_is_far_over_it_and_changes_no_ids(tokenizer: Tokenizer) -> None:
+    text = "the weather in the city " * (3 * SLICE // 24)
+    ids = tokenizer.encode(text)
+    assert tokenizer.encode(text, limit=len(ids)) == ids
+    with pytest.raises(TooManyTokens) as raised:
+        tokenizer.encode(text, limit=len(ids) // 4)
+    assert len(ids) // 2 < raised.value.counted < len(ids)
 
 
 def test_lone_surrogates_become_replacement_characters(tokenizer: Tokenizer) -> None:

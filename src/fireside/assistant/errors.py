@@ -18,10 +18,21 @@ class PromptError(FiresideError):
 
 
 class ContextLengthExceeded(PromptError):
-    """Prompt and answer do not fit. All three numbers are in tokens; `max_tokens` is None if it was left open."""
+    """Prompt and answer do not fit. All three numbers are in tokens; `max_tokens` is None if it was left open.
 
-    def __init__(self, *, prompt_tokens: int, max_tokens: int | None, context_length: int, param: str) -> None:
-        asked = f"{prompt_tokens:,} tokens of prompt"
+    is_counted: False for a prompt so long that counting ended at `prompt_tokens`.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt_tokens: int,
+        max_tokens: int | None,
+        context_length: int,
+        param: str,
+        is_counted: bool = True,
+    ) -> None:
+        asked = f"{'' if is_counted else 'over '}{prompt_tokens:,} tokens of prompt"
         if max_tokens:
             asked += f" and {max_tokens:,} of answer"
         else:

@@ -24,12 +24,14 @@ from fireside.engine.client import EngineClient, EngineUnavailable
 from fireside.engine.messages import FinishReason, GenerationOutput, GenerationRequest
 from fireside.models.local import GenerationDefaults, LocalModel
 from fireside.tokenizers.chat_template import ChatTemplate, TemplateError
-from fireside.tokenizers.tokenizer import Tokenizer
+from fireside.tokenizers.tokenizer import Tokenizer, TooManyTokens
 
 Prompt = ChatPrompt | CompletionPrompt
 
 _MAX_STOP_LENGTH = 1024  # characters; every piece of text is held against every stop string
 _LONG_PROMPT = 20_000  # characters beyond which encoding moves to a thread, so that streams go on
+# What the request says elsewhere, and what an answer depends on: not for the caller's further values.
+_RESERVED_VARIABLES = frozenset({"messages", "tools", "add_generation_prompt", "continue_final_message"})
 
 
 @dataclass(frozen=True)
@@ -108,23 +110,43 @@ class TextModel:
         own = self.tokenizer.eos_token_id
         return self.defaults.eos_token_ids or (() if own is None else (own,))
 
-    async def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        """The prompt's token ids, at least one. Raises PromptError; the length is not checked."""
-        encode = self._encode_chat if isinstance(prompt, ChatPrompt) else self._encode_completion
-        if _characters(prompt) > _LONG_PROMPT:
-            return await asyncio.to_thread(encode, prompt)  # type: ignore[arg-type]
-        return encode(prompt)  # type: ignore[arg-type]
+    async def encode(self, prompt: Prompt, *, limit: int | None = None) -> tuple[int, ...]:
+        """The prompt's token ids, at least one. Raises PromptError.
+
+        A prompt that has over twice `limit` tokens (default: the context) is not encoded whole, which would take
+        gigabytes for the largest: it raises ContextLengthExceeded. Shorter ones are the caller's to measure.
+        """
+        limit = self.context_length if limit is None else limit
+        try:
+            if _characters(prompt) > _LONG_PROMPT:
+                return await asyncio.to_thread(self._encode, prompt, limit)
+            return self._encode(prompt, limit)
+        except TooManyTokens as error:
+            raise ContextLengthExceeded(
+                prompt_tokens=error.counted,
+                is_counted=False,
+                max_tokens=None,
+                context_length=limit,
+                param=_param(prompt),
+            ) from error
 
     async def generate(
-        self, prompt: Prompt, options: TextOptions, request_id: str | None = None
+        self,
+        prompt: Prompt,
+        options: TextOptions,
+        request_id: str | None = None,
+        *,
+        prompt_ids: tuple[int, ...] | None = None,
     ) -> AsyncGenerator[TextChunk, None]:
         """The answer as it is written; the last chunk has the finish reason and the usage.
 
+        prompt_ids: what `encode` gave for the prompt, for a caller who wants several answers to it.
         Closing the iterator cancels the request in the engine. Raises PromptError (ContextLengthExceeded) before the
         engine hears of the request, and what `EngineClient.generate` raises.
         """
         _check_stop_strings(options.stop)
-        prompt_ids = await self.encode(prompt)
+        if prompt_ids is None:
+            prompt_ids = await self.encode(prompt)
         max_tokens = self._max_tokens(prompt, prompt_ids, options)
         form = await self._form(prompt)
         eos = () if options.ignore_eos else self.eos_token_ids
@@ -166,7 +188,12 @@ class TextModel:
         """Ends what helps to check grammars. The engine is its owner's to close."""
         self._grammars.close()
 
-    def _encode_chat(self, prompt: ChatPrompt) -> tuple[int, ...]:
+    def _encode(self, prompt: Prompt, limit: int) -> tuple[int, ...]:
+        if isinstance(prompt, ChatPrompt):
+            return self._encode_chat(prompt, limit)
+        return self._encode_completion(prompt, limit)
+
+    def _encode_chat(self, prompt: ChatPrompt, limit: int) -> tuple[int, ...]:
         template = self.chat_template
         if template is None:
             raise PromptError(
@@ -174,6 +201,12 @@ class TextModel:
                 param="model",
                 code="unsupported_value",
             )
+        for name in prompt.template_kwargs:
+            if name in _RESERVED_VARIABLES:
+                raise PromptError(
+                    f"chat_template_kwargs cannot set {name}, which follows from the rest of the request.",
+                    param=f"chat_template_kwargs.{name}",
+                )
         messages: Sequence[Mapping[str, Any]] = normalised(
             prompt.messages, continue_final_message=prompt.continue_final_message
         )
@@ -188,7 +221,8 @@ class TextModel:
                 with_tools_as_text(part, tools) if as_text else part,
                 tools=None if as_text else tools or None,
                 continue_final_message=continue_final,
-                **prompt.template_kwargs,
+                variables=prompt.template_kwargs,
+                limit=limit,
             )
 
         try:
@@ -197,7 +231,7 @@ class TextModel:
             place = f"messages[{find_refused(messages, render)}].role"
             raise PromptError(f"{error} (at {place})", param=place) from error
 
-    def _encode_completion(self, prompt: CompletionPrompt) -> tuple[int, ...]:
+    def _encode_completion(self, prompt: CompletionPrompt, limit: int) -> tuple[int, ...]:
         if prompt.token_ids is not None:
             ids = prompt.token_ids
             outside = next((i for i in ids if not 0 <= i < self.tokenizer.vocab_size), None)
@@ -208,7 +242,7 @@ class TextModel:
                 )
         else:
             bos = self.tokenizer.bos_token_id
-            ids = tuple(self.tokenizer.encode(prompt.text or "")) or (() if bos is None else (bos,))
+            ids = tuple(self.tokenizer.encode(prompt.text or "", limit=limit)) or (() if bos is None else (bos,))
         if not ids:
             raise PromptError("The prompt is empty; it must have at least one token.", param="prompt")
         return ids
@@ -223,7 +257,7 @@ class TextModel:
                 prompt_tokens=len(prompt_ids),
                 max_tokens=wanted if wanted > 0 else None,
                 context_length=context_length,
-                param="messages" if isinstance(prompt, ChatPrompt) else "prompt",
+                param=_param(prompt),
             )
         if options.score_only:
             return 0
@@ -295,11 +329,24 @@ def _closable(outputs: AsyncIterator[GenerationOutput]) -> AsyncGenerator[Genera
     return cast("AsyncGenerator[GenerationOutput, None]", outputs)
 
 
+def _param(prompt: Prompt) -> str:
+    """The part of the request that holds the prompt."""
+    return "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+
+
 def _characters(prompt: Prompt) -> int:
+    """About how much there is to encode."""
     if isinstance(prompt, CompletionPrompt):
         return len(prompt.text or "")
-    contents = [message.get("content") or "" for message in prompt.messages]
-    return sum(len(c) if isinstance(c, str) else sum(len(part.get("text") or "") for part in c) for c in contents)
+    return _size([prompt.messages, prompt.tools, prompt.template_kwargs])
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(len(key) + _size(item) for key, item in value.items())
+    return sum(map(_size, value)) if isinstance(value, Sequence) else 1
 
 
 def _check_stop_strings(stop: Sequence[str]) -> None:

@@ -55,10 +55,10 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
-        **kwargs: Any,
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt as text, for people to read. Raises `TemplateError`."""
-        data = _Conversation(messages, tools, kwargs)
+        """The prompt as text, for people to read. `variables`: more values for the template. Raises `TemplateError`."""
+        data = _Conversation(messages, tools, variables or {})
         (end,) = self._unused(data, 1)
         return self._render(data, add_generation_prompt, end if continue_final_message else None)
 
@@ -70,16 +70,18 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
-        **kwargs: Any,
+        variables: Mapping[str, Any] | None = None,
+        limit: int | None = None,
     ) -> list[int]:
         """The prompt as token ids; a bos token is there if the template writes one.
 
-        Control tokens come from the template alone: in messages, tools and `kwargs`, what is spelled like one is
+        Control tokens come from the template alone: in messages, tools and `variables`, what is spelled like one is
         plain text. Control tokens are the special ones, and those others that the template itself writes
         (`<tool_call>`); the latter stay tokens in messages of the assistant, who produced them as tokens.
-        With `continue_final_message` the prompt ends where the last message's text ends. Raises `TemplateError`.
+        With `continue_final_message` the prompt ends where the last message's text ends. Raises `TemplateError`, and
+        `TooManyTokens` for a prompt with over twice `limit` tokens.
         """
-        data = _Conversation(messages, tools, kwargs)
+        data = _Conversation(messages, tools, variables or {})
         end, mark = self._unused(data, 2)
         special = frozenset(token for token, is_special in tokenizer.added_tokens.items() if is_special)
         written = {token for token in tokenizer.added_tokens if not token.isspace() and token in self._literals}
@@ -89,7 +91,7 @@ class ChatTemplate:
             assistant=lambda text: assistant.mark(text, mark),
         )
         text = self._render(data, add_generation_prompt, end if continue_final_message else None)
-        return tokenizer.encode_marked(text.replace(escaped(mark), mark), mark)
+        return tokenizer.encode_marked(text.replace(escaped(mark), mark), mark, limit=limit)
 
     def _unused(self, data: _Conversation, count: int) -> list[str]:
         free = unused_characters([self.source, *data.strings()], count)
@@ -126,11 +128,11 @@ class _Conversation:
     """What a template gets to see: plain copies, adapted to what templates expect."""
 
     def __init__(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, kwargs: Mapping[str, Any]
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any]
     ) -> None:
         self.messages: list[dict[str, Any]] = [_adapt(message) for message in messages]
         self.tools: Any = _copy(tools) or None
-        self.variables: dict[str, Any] = _copy(kwargs)
+        self.variables: dict[str, Any] = _copy(variables)
 
     def strings(self) -> Iterator[str]:
         yield from _strings([self.messages, self.tools, self.variables])

@@ -18,7 +18,7 @@ from typing import Any
 
 import tokenizers
 
-from fireside.errors import ModelError
+from fireside.errors import FiresideError, ModelError
 from fireside.gguf import GGUFFile
 from fireside.tokenizers import gguf_vocab, tokenizer_json
 from fireside.tokenizers.byte_alphabet import CHARACTER_TO_BYTE
@@ -26,6 +26,16 @@ from fireside.tokenizers.tokenizer_json import TokenizerParts
 
 SPACE = "▁"  # how SentencePiece spells a space
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+SLICE = 1 << 16  # characters that are counted at once; while it encodes, Rust holds about half a kilobyte per token
+
+
+class TooManyTokens(FiresideError):
+    """A text is far longer than its `limit`. It was not encoded whole; `counted` tokens were found until then."""
+
+    def __init__(self, counted: int, limit: int) -> None:
+        super().__init__(f"the text has over {counted:,} tokens; at most {limit:,} are wanted")
+        self.counted = counted
+        self.limit = limit
 
 
 class Tokenizer:
@@ -72,22 +82,26 @@ class Tokenizer:
         """Build from a GGUF file's metadata. Raises `ModelError` for a kind or pre-tokenizer not supported."""
         return cls(gguf_vocab.read(file))
 
-    def encode(self, text: str, *, allow_special: bool = False, add_bos: bool | None = None) -> list[int]:
+    def encode(
+        self, text: str, *, allow_special: bool = False, add_bos: bool | None = None, limit: int | None = None
+    ) -> list[int]:
         """Token ids of `text`. Only with `allow_special` do the spellings of control tokens become those tokens.
 
         `add_bos=None` follows the tokenizer's habit; a text that already begins with bos gets no second one.
-        Lone surrogates, which JSON can smuggle in, become U+FFFD.
+        Lone surrogates, which JSON can smuggle in, become U+FFFD. `limit`: a text that proves to have over twice as
+        many tokens raises `TooManyTokens`, before it takes the memory to encode it whole.
         """
-        ids = self._encode(self._alias(text, special=allow_special))
+        ids = self._encode(self._alias(text, special=allow_special), limit)
         wants_bos = self.add_bos if add_bos is None else add_bos
         if wants_bos and self.bos_token_id is not None and ids[:1] != [self.bos_token_id]:
             ids.insert(0, self.bos_token_id)
         return ids
 
-    def encode_marked(self, text: str, mark: str) -> list[int]:
+    def encode_marked(self, text: str, mark: str, *, limit: int | None = None) -> list[int]:
         """Token ids of `text` with control tokens, except where the character `mark` stands right before the
-        spelling of one. Marks are removed first, so they leave no trace in the ids. No bos is added."""
-        return self._encode(self._alias(text, special=True, mark=mark).replace(mark, ""))
+        spelling of one. Marks are removed first, so they leave no trace in the ids. No bos is added.
+        `limit` as in `encode`."""
+        return self._encode(self._alias(text, special=True, mark=mark).replace(mark, ""), limit)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of `ids`. Bytes that are not UTF-8 become U+FFFD; ids without a token are passed over."""
@@ -171,17 +185,31 @@ class Tokenizer:
 
         return self._spelling.sub(spell, text)
 
-    def _encode(self, aliased: str) -> list[int]:
+    def _encode(self, aliased: str, limit: int | None) -> list[int]:
+        if limit is not None and len(aliased) > SLICE:
+            self._check_length(aliased, limit)
+        ids = self._rust_ids(aliased)
+        if not self._never_in_text.isdisjoint(ids):
+            ids = [part for i in ids for part in self._spell_out(i)]
+        first, real = self.vocab_size, self._alias_ids
+        return [real[i - first] if i >= first else i for i in ids]
+
+    def _check_length(self, aliased: str, limit: int) -> None:
+        """Counts slice by slice. The cuts make a few tokens more of a text, or fewer; twice `limit` leaves no doubt."""
+        counted = 0
+        for start in range(0, len(aliased), SLICE):
+            counted += len(self._rust_ids(aliased[start : start + SLICE]))
+            if counted > 2 * limit:
+                raise TooManyTokens(counted, limit)
+
+    def _rust_ids(self, aliased: str) -> list[int]:
         try:  # of Rust's ways to encode, the one that works out no offsets is nearly twice as fast
             (encoding,) = self._backend.encode_batch_fast([aliased], add_special_tokens=False)
         except TypeError:  # what Rust says of lone surrogates
             aliased = aliased.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             (encoding,) = self._backend.encode_batch_fast([aliased], add_special_tokens=False)
         ids: list[int] = encoding.ids
-        if not self._never_in_text.isdisjoint(ids):
-            ids = [part for i in ids for part in self._spell_out(i)]
-        first, real = self.vocab_size, self._alias_ids
-        return [real[i - first] if i >= first else i for i in ids]
+        return ids
 
     def _spell_out(self, token_id: int) -> list[int]:
         """Split a control token that merges made of plain text into its characters; other tokens stay whole."""

@@ -54,7 +54,7 @@ async def _start(body: ChatCompletionRequest, context: Context) -> Answer:
         max_tokens=body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
-    return await start_answer(context, model, [prompt] * (body.n or 1), options, id_prefix="chatcmpl")
+    return await start_answer(context, model, [prompt], options, choices_per_prompt=body.n or 1, id_prefix="chatcmpl")
 
 
 @dataclass
@@ -77,7 +77,8 @@ class _Choice:
                 )
             self.tool_calls[call.index]["function"]["arguments"] += call.arguments
         if chunk.logprobs is not None:
-            self.logprobs = [*(self.logprobs or ()), *chunk.logprobs]
+            self.logprobs = self.logprobs or []
+            self.logprobs += chunk.logprobs
         if chunk.prompt_logprobs is not None:
             self.prompt_logprobs = generation.prompt_logprobs_list(chunk.prompt_logprobs)
 

@@ -89,8 +89,7 @@ async def _start(body: CompletionRequest, context: Context) -> _Work:
         logprobs=0 if body.logprobs is None and drawn > n else body.logprobs,
         prompt_logprobs=body.logprobs if body.echo else None,
     )
-    every = [prompt for prompt in prompts for _ in range(drawn)]
-    answer = await start_answer(context, model, every, options, id_prefix="cmpl")
+    answer = await start_answer(context, model, prompts, options, choices_per_prompt=drawn, id_prefix="cmpl")
     return _Work(answer, echoes, n, drawn, body.logprobs, body.prompt_logprobs is not None)
 
 

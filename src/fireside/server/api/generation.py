@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,7 +140,7 @@ def _json(schema: dict[str, Any] | str, param: str) -> OutputConstraint:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is in the making for one HTTP request: `len(prompts)` choices, in the order of the prompts."""
+    """What is in the making for one HTTP request: its choices, in the order of the prompts."""
 
     id: str
     created: int
@@ -161,18 +161,26 @@ async def start_answer(
     prompts: Sequence[ChatPrompt | CompletionPrompt],
     options: TextOptions,
     *,
+    choices_per_prompt: int,
     id_prefix: str,
 ) -> Answer:
-    """One choice for each of `prompts`. Raises what stands in the way, if that shows before the first token."""
+    """The choices of the first prompt, then those of the second, and so on.
+
+    Raises what stands in the way, if that shows before the first token.
+    """
     answer_id = f"{id_prefix}-{uuid.uuid4().hex}"
-    streams = [
-        context.metrics.watch(model.name, model.generate(prompt, _seeded(options, index), f"{answer_id}-{index}"))
-        for index, prompt in enumerate(prompts)
-    ]
-    chunks = Primed(merge(streams))
+    streams: list[AsyncGenerator[TextChunk]] = []
+    for prompt in prompts:
+        # One choice encodes its prompt itself, so that its time to the first token counts that.
+        prompt_ids = await model.encode(prompt) if choices_per_prompt > 1 else None
+        for _ in range(choices_per_prompt):
+            index = len(streams)
+            chunks = model.generate(prompt, _seeded(options, index), f"{answer_id}-{index}", prompt_ids=prompt_ids)
+            streams.append(context.metrics.watch(model.name, chunks))
+    merged = Primed(merge(streams))
     # A grammar is refused, if at all, within its time limit: that refusal is still to be a status.
-    await chunks.start(patience=context.settings.grammar_timeout + 1.0)
-    return Answer(answer_id, int(time.time()), model, len(prompts), chunks)
+    await merged.start(patience=context.settings.grammar_timeout + 1.0)
+    return Answer(answer_id, int(time.time()), model, len(streams), merged)
 
 
 def _seeded(options: TextOptions, index: int) -> TextOptions:

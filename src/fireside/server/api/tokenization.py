@@ -8,19 +8,23 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from fireside.assistant.text import CompletionPrompt
+from fireside.assistant.errors import ContextLengthExceeded
+from fireside.assistant.text import ChatPrompt
 from fireside.assistant.text_model import TextModel
 from fireside.server.api.generation import check_token_ids
 from fireside.server.api.messages import chat_prompt
 from fireside.server.api.schemas.chat import ChatCompletionRequest, Message, Tool
 from fireside.server.api.schemas.common import MAX_TOOLS, JSONObject, ModelName, TokenId
 from fireside.server.api.schemas.common import Request as RequestBody
-from fireside.server.body import BoundedRoute
+from fireside.server.body import MAX_JSON_SEPARATORS, BoundedRoute
 from fireside.server.deps import CurrentContext
 from fireside.server.errors import invalid
 from fireside.server.streaming import unless_disconnected
+from fireside.tokenizers.tokenizer import TooManyTokens
 
 router = APIRouter(route_class=BoundedRoute, tags=["tokens"])
+
+MAX_TOKENS = MAX_JSON_SEPARATORS  # no more ids than `/detokenize` could take back
 
 
 class TokenizeRequest(RequestBody):
@@ -64,22 +68,24 @@ async def tokenize(body: TokenizeRequest, request: Request, context: CurrentCont
             continue_final_message=body.continue_final_message,
             chat_template_kwargs=body.chat_template_kwargs,
         )
-        work = model.encode(chat_prompt(conversation, None, context.settings.max_messages))
+        work = _conversation_ids(model, chat_prompt(conversation, None, context.settings.max_messages))
     else:
         assert body.prompt is not None
-        if body.add_special_tokens is False:
-            work = _without_bos(model, body.prompt)
-        else:
-            work = model.encode(CompletionPrompt(text=body.prompt))
-    ids = await unless_disconnected(request.receive, work)
+        add_bos = False if body.add_special_tokens is False else None
+        work = asyncio.to_thread(model.tokenizer.encode, body.prompt, add_bos=add_bos, limit=MAX_TOKENS // 2)
+    try:
+        ids = await unless_disconnected(request.receive, work)
+    except (TooManyTokens, ContextLengthExceeded) as exc:
+        param = "prompt" if body.messages is None else "messages"
+        raise invalid(param, f"has more than {MAX_TOKENS:,} tokens, too many to list") from exc
     answer = {"count": len(ids), "max_model_len": model.context_length, "tokens": ids}
     if body.return_token_strs:
         answer["token_strs"] = [model.tokenizer.decode([i], skip_special_tokens=False) for i in ids]
     return answer
 
 
-async def _without_bos(model: TextModel, text: str) -> tuple[int, ...]:
-    return tuple(await asyncio.to_thread(model.tokenizer.encode, text, add_bos=False))
+async def _conversation_ids(model: TextModel, prompt: ChatPrompt) -> list[int]:
+    return [*await model.encode(prompt, limit=MAX_TOKENS // 2)]
 
 
 @router.post("/detokenize")
