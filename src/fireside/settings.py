@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     # Where
     host: str = Field("127.0.0.1", min_length=1, description="Address the server binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server binds to; 0 takes any free one.")
-    home: Path = Field(Path(DEFAULT_HOME), description="Folder of models, database and logs.", validate_default=True)
+    home: Path = Field(Path(DEFAULT_HOME), description="Folder of models and logs.", validate_default=True)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # Who
@@ -63,7 +63,9 @@ class Settings(BaseSettings):
 
     # What
     model: str = Field("smollm2-135m", min_length=1, description="The default model: a name, or a path.")
-    map_unknown_models: bool = Field(False, description="Answer requests for unknown models with the default one.")
+    map_unknown_models: bool = Field(
+        False, description="Answer requests for unknown models with the default one; their suffix is ignored."
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "quantized"] = Field(
         "auto", description="What weights are computed in; quantized keeps a GGUF's own types."

@@ -66,7 +66,7 @@ def test_failures_are_one_sentence_and_a_status(home: Path, tmp_path: Path) -> N
         (("serve", "--host", "0.0.0.0"), {}, 2, "no API key is set"),
         (("serve", "--port", "70000"), {}, 2, "option port should be less than or equal to 65535"),
         (("serve", "--host", "no.such.host.invalid"), {"FIRESIDE_API_KEYS": "k"}, 1, "not an address of this machine"),
-        (("serve", "--model", "nowhere"), {"FIRESIDE_PORT": "0"}, 1, "fireside pull nowhere"),
+        (("serve", "--model", "nowhere"), {"FIRESIDE_PORT": "0"}, 1, "there is no model 'nowhere'"),
         (("chat",), {}, 1, "nothing came in"),
     ]
     for arguments, settings, status, message in cases:

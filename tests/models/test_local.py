@@ -247,7 +247,7 @@ def test_resolve_by_name_default_and_path(tmp_path: Path) -> None:
     assert resolve_model("tiny", settings) == resolve_model("default", settings)
     assert resolve_model("default", settings).name == "tiny"
     assert resolve_model(str(path), settings).name == "weights"
-    with pytest.raises(ModelError, match="fireside pull other"):
+    with pytest.raises(ModelError, match=r"there is no model 'other' .* fireside models lists"):
         resolve_model("other", settings)
     with pytest.raises(ModelError, match="there is no model at"):
         resolve_model("../tiny", settings)

@@ -256,6 +256,20 @@ async def test_a_prompt_far_too_long_is_not_encoded_whole(
     assert 0 < longest <= SLICE
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"response_format": {"type": "xml"}}, "must be one of 'text', 'json_object', 'json_schema', not 'xml'"),
+        ({"response_format": {}}, "response_format.type: is required"),
+    ],
+    ids=str,
+)
+async def test_a_choice_of_kinds_is_told_in_plain_words(
+    http: httpx.AsyncClient, fields: dict[str, Any], message: str
+) -> None:
+    assert message in error_of(await http.post(CHAT, json={"messages": [USER]} | fields), 400)["message"]
+
+
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
 async def test_a_prompt_is_encoded_once_for_all_its_answers(
     http: httpx.AsyncClient, script: Scripted, monkeypatch: pytest.MonkeyPatch, path: str

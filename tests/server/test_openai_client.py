@@ -272,6 +272,9 @@ def test_unknown_models_mean_the_default_where_the_settings_say_so(client: OpenA
     with running(scripted_app(Scripted(), map_unknown_models=True)) as url:
         lenient = OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
         assert lenient.chat.completions.create(model="gpt-4o", messages=USER).model == "tiny"
+        assert lenient.completions.create(model="code-1", prompt="a", suffix="b").model == "tiny"
+        with pytest.raises(openai.BadRequestError):  # asked of this model by its name, it would be a lie
+            lenient.completions.create(model="tiny", prompt="a", suffix="b")
 
 
 def test_a_request_without_a_seed_gets_one_of_its_own(client: OpenAI, script: Scripted) -> None:

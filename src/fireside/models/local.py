@@ -140,7 +140,10 @@ def resolve_model(name_or_path: str, settings: Settings) -> LocalModel:
     if path.exists():
         return open_model(path)
     if is_model_name(wanted):
-        raise ModelError(f"there is no model {wanted!r} in {settings.models_dir}: fetch it with fireside pull {wanted}")
+        raise ModelError(
+            f"there is no model {wanted!r} in {settings.models_dir}: fireside models lists those that are there, and "
+            "fireside pull fetches others"
+        )
     raise ModelError(f"there is no model at {path}")
 
 

@@ -142,7 +142,7 @@ def _from_validation(exc: RequestValidationError) -> ApiError:
         return ApiError(
             400, "the body must be a JSON object, sent with Content-Type: application/json", code="invalid_json"
         )
-    if error["type"] == "union_tag_not_found" or error["type"] == "union_tag_invalid":
+    if error["type"] in ("union_tag_not_found", "union_tag_invalid"):
         path = [*path, error["ctx"]["discriminator"].strip("'")]
     param = _param(path, exc.body) if where == "body" else ".".join(map(str, path))
     match error["type"]:
@@ -150,6 +150,11 @@ def _from_validation(exc: RequestValidationError) -> ApiError:
             return invalid(param, "is not a parameter of this request", "unknown_parameter")
         case "missing":
             return invalid(param, "is required", "missing_required_parameter")
+        case "union_tag_not_found":
+            return invalid(param, "is required", "missing_required_parameter")
+        case "union_tag_invalid":
+            message = f"must be one of {error['ctx']['expected_tags']}, not {error['ctx']['tag']!r:.80}"
+            return invalid(param, message, "invalid_value")
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     return invalid(param, message, "invalid_value")
 

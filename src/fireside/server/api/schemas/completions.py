@@ -36,7 +36,10 @@ class CompletionRequest(GenerationFields):
     best_of: int | None = Field(
         None, ge=0, le=MAX_CHOICES, description="Draw so many, answer with the `n` of highest mean log-probability."
     )
-    suffix: str | None = Field(None, description="Refused: the models here were not trained to fill gaps.")
+    suffix: str | None = Field(
+        None,
+        description="Refused: the models here were not trained to fill gaps. Ignored for a name that is mapped.",
+    )
     response_format: ResponseFormat | None = Field(None, description="As in vLLM.")
 
 
