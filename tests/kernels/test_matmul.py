@@ -114,3 +114,15 @@ def test_tokens_of_zeros_and_huge_values_stay_finite() -> None:
     actual = multiply(matrix, tokens)
     assert torch.equal(actual[0], torch.zeros(49))
     torch.testing.assert_close(actual[1:], tokens[1:] @ weights.T, rtol=1e-3, atol=1e25)
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0", "Q6_K"])
+def test_what_is_no_number_stays_none(kind: str) -> None:
+    """int8 has no NaN: a damaged model must be seen in the logits, not answer as if nothing were wrong."""
+    matrix, _ = quantised(kind, 49, 512)
+    tokens = torch.randn(2, 512, generator=torch.Generator().manual_seed(1))
+    clean = multiply(matrix, tokens)
+    tokens[0, 7] = float("nan")
+    actual = multiply(matrix, tokens)
+    assert actual[0].isnan().all()
+    assert torch.equal(actual[1], clean[1])

@@ -30,7 +30,10 @@ struct Partial {
     float weight;        // sum of exp(score - peak)
     float sum[MAX_HEAD_DIM];
 
-    void reset() { peak = -std::numeric_limits<float>::infinity(); }
+    void reset() {
+        peak = -std::numeric_limits<float>::infinity();
+        weight = std::numeric_limits<float>::quiet_NaN();  // stays if every score is NaN: so is the answer then
+    }
 
     void add(const Partial& other, int head_dim) {
         if (other.peak == -std::numeric_limits<float>::infinity()) return;
@@ -90,7 +93,7 @@ void attend(const Query* queries, int partition, int head_dim, Keys keys, Values
                 continue;
             }
             const i32x16 at = lane + position;
-            const f32x16 seen = (at >= queries[q].begin) & (at < queries[q].end) ? scores[q] : splat(nothing);
+            const f32x16 seen = ((at >= queries[q].begin) & (at < queries[q].end)) ? scores[q] : splat(nothing);
             const float peak = horizontal_max(seen);
             if (peak > peaks[q]) {
                 const f32x16 shrink = exp(splat(peaks[q] - peak));  // 0 the first time

@@ -88,7 +88,10 @@ class ActivationBuffer : public Activations {
 class Decoder {
    public:
     explicit Decoder(const Config& config) : c_(config), layers_(config.layer, config.layer + config.layers),
-          pool_(config.threads), own_(config.threads), counters_(12 * config.layers + 8) {}
+          pool_(config.threads), own_(config.threads), counters_(12 * config.layers + 8),
+          widest_(std::max({config.hidden_size, config.heads * config.head_dim, config.intermediate_size})) {
+        for (auto& buffer : own_) buffer.resize(REDUNDANT_TOKENS, widest_);
+    }
 
     void forward(const Batch& batch) {
         batch_ = &batch;
@@ -99,6 +102,8 @@ class Decoder {
         value_ = value_storage_.get<float>((size_t)n * kv_width);
         attended_ = attended_storage_.get<float>((size_t)n * q_width);
         gated_ = gated_storage_.get<float>((size_t)n * c_.intermediate_size);
+        // All memory is taken here: a thread that finds none within the step would leave the others at a barrier.
+        shared_.resize(std::max(n, batch.logits), widest_);
         plan_attention();
         partials_ = partial_storage_.get<Partial>(partial_count_);
         for (auto& counter : counters_) counter.next.store(0, std::memory_order_relaxed);
@@ -394,6 +399,7 @@ class Decoder {
     std::vector<ActivationBuffer> own_;
     ActivationBuffer shared_;
     std::vector<Counter> counters_;
+    const int widest_;  // of the inputs of products
     Scratch hidden_storage_, query_storage_, key_storage_, value_storage_, attended_storage_, gated_storage_;
     Scratch partial_storage_;
     std::vector<AttentionUnit> units_, merges_;

@@ -54,14 +54,16 @@ struct Activations {
         const size_t group = (size_t)token * (columns / GROUP);
         f32x16 squares = f32x16{};
         for (int i = 0; i < columns; i += LANES) squares = fma(load<f32x16>(x + i), load<f32x16>(x + i), squares);
-        const float limit = OUTLIER * std::sqrt(horizontal_sum(squares) / (float)columns);
+        const float square = horizontal_sum(squares);
+        const float limit = OUTLIER * std::sqrt(square / (float)columns);
         for (int g = 0; g < columns / GROUP; ++g) {
             const f32x16 a = load<f32x16>(x + g * GROUP), b = load<f32x16>(x + g * GROUP + LANES);
             const float largest = horizontal_max(max(max(a, -a), max(b, -b)));
             const f32x16 inverse = splat(largest > 0 ? 127.0f / largest : 0.0f);
-            scales[group + g] = largest / 127.0f;
+            // A maximum passes over NaN, and int8 has none: what is no number must not come out as one.
+            scales[group + g] = std::isnan(square) ? square : largest / 127.0f;
             outliers[group + g] = largest > limit;
-            int total = 0, error_total = 0;
+            uint32_t total = 0, error_total = 0;
             for (int h = 0; h < 2; ++h) {
                 const size_t half = 2 * (group + g) + h;
                 const f32x16 exact = (h ? b : a) * inverse;
@@ -72,7 +74,7 @@ struct Activations {
                 error_sums[half] = put(errors + half * LANES, round_to_int((exact - to_float(q)) * splat(FINER)));
                 error_total += error_sums[half];
             }
-            totals[group + g] = scales[group + g] * ((float)total + (float)error_total / FINER);
+            totals[group + g] = scales[group + g] * ((float)(int32_t)total + (float)(int32_t)error_total / FINER);
         }
     }
 
@@ -80,9 +82,9 @@ struct Activations {
     static int32_t put(int8_t* out, i32x16 q) {
         typedef int8_t i8x16 __attribute__((vector_size(16)));
         store(out, __builtin_convertvector(q, i8x16));
-        int32_t sum = 0;
-        for (int i = 0; i < LANES; ++i) sum += q[i];
-        return sum;
+        uint32_t sum = 0;  // unsigned: of NaN come numbers that overflow
+        for (int i = 0; i < LANES; ++i) sum += (uint32_t)q[i];
+        return (int32_t)sum;
     }
 };
 
@@ -163,8 +165,9 @@ inline void float_tile(const Matrix& m, int tile, const Activations& a, int firs
 }
 
 // out[t] = rows 16 * tile .. 16 * tile + 15 of the product with token first + t.
+// Not inlined: every caller would bring a copy of every kernel, and compiling takes long enough.
 template <int T>
-inline void tile_product(const Matrix& m, int tile, const Activations& a, int first, f32x16 (&out)[T]) {
+[[gnu::noinline]] void tile_product(const Matrix& m, int tile, const Activations& a, int first, f32x16 (&out)[T]) {
     if (m.kind == FLOAT32) return float_tile<FLOAT32, T>(m, tile, a, first, out);
     if (m.kind == BFLOAT16) return float_tile<BFLOAT16, T>(m, tile, a, first, out);
     if (m.kind == FLOAT16) return float_tile<FLOAT16, T>(m, tile, a, first, out);

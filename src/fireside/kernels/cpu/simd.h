@@ -98,7 +98,7 @@ inline i32x16 round_to_int(f32x16 v) {
 inline f32x16 load_bf16(const bf16* p) {
     return bits<f32x16>(__builtin_convertvector(load<u16x16>(p), u32x16) << 16);
 }
-inline void store_bf16(bf16* p, f32x16 v) {  // to nearest, ties to even; NaN stays NaN through its high bits
+inline void store_bf16(bf16* p, f32x16 v) {  // to nearest, ties to even; NaN as arithmetic makes it stays NaN
     const u32x16 u = bits<u32x16>(v);
     store(p, __builtin_convertvector((u + 0x7fff + ((u >> 16) & 1)) >> 16, u16x16));
 }

@@ -51,13 +51,14 @@ class Barrier {
 class Pool {
    public:
     explicit Pool(int threads) : size(threads), barrier(threads) {
-        for (int index = 1; index < threads; ++index) workers_.emplace_back([this, index] { serve(index); });
+        try {
+            for (int index = 1; index < threads; ++index) workers_.emplace_back([this, index] { serve(index); });
+        } catch (...) {
+            stop();  // those that did start: a thread that is neither joined nor detached ends the process
+            throw;
+        }
     }
-    ~Pool() {
-        stopping_ = true;
-        wake();
-        for (auto& worker : workers_) worker.join();
-    }
+    ~Pool() { stop(); }
     Pool(const Pool&) = delete;
 
     // Calls task(context, thread index) on every thread, the caller's included, and waits for all.
@@ -80,6 +81,11 @@ class Pool {
     void wake() {
         round_.fetch_add(1, std::memory_order_release);
         round_.notify_all();
+    }
+    void stop() {
+        stopping_ = true;
+        wake();
+        for (auto& worker : workers_) worker.join();
     }
     void serve(int index) {
         uint32_t seen = 0;
