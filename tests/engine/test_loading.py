@@ -83,6 +83,7 @@ def test_settings_bound_context_and_memory(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"kv_cache_memory": 1000}, r"memory for \d+ tokens .* raise kv_cache_memory"),
+        ({"kv_cache_memory": 1 << 50}, "lower kv_cache_memory"),
         ({"device": "cuda"}, "no GPU here"),
     ],
 )

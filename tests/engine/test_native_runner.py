@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fireside.engine.native_runner import NativeRunner, native_shape
+from fireside.errors import ModelError
+from fireside.gguf import GGUFFile
 from fireside.kernels.cpu.build import NativeUnavailable
 from fireside.models.checkpoint import open_checkpoint
 from tests.engine.paged_rows import Row, rows_for, run_step
@@ -111,3 +115,72 @@ def test_a_shape_without_kernels_is_refused_with_the_reason(tmp_path: Path) -> N
     assert "24" in (native_shape(open_checkpoint(path).config).unsupported() or "")
     with pytest.raises(NativeUnavailable, match="head of 24"):
         native(path)
+
+
+@pytest.mark.parametrize(("kind", "at"), [("F16", 0), ("Q4_1", 0), ("Q4_1", 2), ("Q6_K", 208)])
+def test_weights_that_are_no_numbers_are_refused_by_name(kind: str, at: int, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(reference("smollm2", **WIDE), path, kind)
+    raw = bytearray(path.read_bytes())
+    start = GGUFFile(path).tensors["blk.1.attn_v.weight"].offset + at
+    raw[start : start + 2] = b"\x00\x7e"  # NaN: a weight, a block's scale, its minimum
+    path.write_bytes(raw)
+    with pytest.raises(ModelError, match=r"tiny\.gguf is damaged: tensor model\.layers\.1\.self_attn\.v_proj"):
+        native(path, dtype=None)
+
+
+def test_rotary_tables_are_no_longer_than_the_cache(tmp_path: Path) -> None:
+    """Some models claim a million positions, and damaged ones a thousand times more."""
+    checkpoint = open_checkpoint(saved(reference("smollm2"), tmp_path))
+    runner = NativeRunner(checkpoint, num_blocks=4, max_context=1 << 30, threads=1)
+    run_step(runner, [(Row(list(range(64)), [0, 1, 2, 3]), 64)])
+
+
+SCARCE = """
+import resource, sys
+from pathlib import Path
+import torch
+from fireside.engine.native_runner import NativeRunner
+from fireside.engine.runner import ForwardBatch
+from fireside.kernels.cpu.build import NativeUnavailable
+from fireside.models.checkpoint import open_checkpoint
+
+def limit(headroom):
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + headroom, resource.RLIM_INFINITY))
+
+def forward(runner, tokens):
+    def ints(values):
+        return torch.tensor(values, dtype=torch.int32)
+    return runner.forward(ForwardBatch(
+        ints([7] * tokens), ints(range(tokens)), ints([0, tokens]), ints([tokens]), ints([list(range(64))]), ints([0])
+    ))
+
+checkpoint = open_checkpoint(Path(sys.argv[1]))
+runner = NativeRunner(checkpoint, num_blocks=64, max_context=1024, threads=2)
+expected = forward(runner, 1)
+failures = 0
+for headroom in range(1 << 20, 16 << 20, 1 << 20):
+    limit(headroom)
+    try:
+        forward(runner, 1024)
+    except MemoryError:
+        failures += 1
+limit(1 << 40)
+assert failures, "memory was never scarce"
+assert torch.equal(forward(runner, 1), expected)
+
+limit(64 << 20)
+try:
+    NativeRunner(checkpoint, num_blocks=64, max_context=1024, threads=500)
+except NativeUnavailable as reason:
+    print(reason)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and measures an address space as Linux does")
+def test_without_memory_a_step_fails_and_leaves_the_threads_in_order(tmp_path: Path) -> None:
+    path = saved(reference("smollm2", intermediate_size=1024, max_position_embeddings=1024), tmp_path)
+    command = [sys.executable, "-c", SCARCE, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (0, "500 threads could not be started\n"), result.stderr

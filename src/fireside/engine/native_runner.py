@@ -41,6 +41,8 @@ class NativeRunner:
 
     `dtype`: None keeps each matrix as it is stored; float32 or bfloat16 converts all of them, and float32 also keeps
     keys and values in float32 (else bfloat16).
+
+    Raises `ModelError` naming the tensor if one holds NaN or infinity, `NativeUnavailable` for what cannot run here.
     """
 
     backend = "native"
@@ -67,8 +69,13 @@ class NativeRunner:
             weight = checkpoint.tensor(name)
             if isinstance(weight, QuantizedTensor):
                 if dtype is None:
-                    return pack_quantized(weight.data, weight.type, weight.shape)
-                weight = weight.dequantize()
+                    packed = pack_quantized(weight.data, weight.type, weight.shape)
+                    for numbers in (packed.scales, packed.minimums):
+                        if numbers is not None:
+                            checkpoint.check_finite(name, numbers)
+                    return packed
+                weight = weight.dequantize(dtype)
+            checkpoint.check_finite(name, weight)
             return pack_float(weight if dtype is None else weight.to(dtype))
 
         def vector(name: str) -> Tensor | None:
@@ -76,6 +83,7 @@ class NativeRunner:
                 return None
             values = checkpoint.tensor(name)
             assert isinstance(values, Tensor)
+            checkpoint.check_finite(name, values)
             return values.to(torch.float32).contiguous()
 
         layers = []
@@ -86,12 +94,12 @@ class NativeRunner:
             norms = {key: vector(f"{prefix}{name}.weight") for key, name in _NORMS.items()}
             layers.append(LayerWeights(**matrices, **biases, **norms))  # type: ignore[arg-type]
         embedding = matrix("model.embed_tokens.weight")
-        tied = config.tie_word_embeddings or "lm_head.weight" not in present
-        head = embedding if tied else matrix("lm_head.weight")
+        head = matrix("lm_head.weight") if "lm_head.weight" in present else embedding
         final_norm = vector("model.norm.weight")
         assert final_norm is not None
         frequencies, scale = rope_frequencies(config)
-        cosines, sines = rope_angles(torch.arange(max_context), frequencies, scale)
+        positions = torch.arange(min(max_context, num_blocks * BLOCK_SIZE))  # the cache holds no more
+        cosines, sines = rope_angles(positions, frequencies, scale)
         self._decoder = NativeDecoder(
             native_shape(config), layers, embedding, head, final_norm, cosines.contiguous(), sines.contiguous(),
             num_blocks=num_blocks, threads=threads,

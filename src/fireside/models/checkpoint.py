@@ -98,6 +98,14 @@ class Checkpoint(ABC):
         Raises `KeyError` for a name that is not in `names`.
         """
 
+    def check_finite(self, name: str, weights: Tensor) -> None:
+        """Raises `ModelError` if `weights` of that name (or their scales) hold NaN or infinity, which damage makes."""
+        lowest, highest = weights.aminmax()  # NaN wins both; one pass and no mask of the weights' own size
+        if not (lowest.isfinite() and highest.isfinite()):
+            raise ModelError(
+                f"{self.path} is damaged: tensor {name} holds values that are not finite numbers; fetch it again"
+            )
+
     def _check(self, stored: Mapping[str, tuple[int, ...]], spelling: Mapping[str, str], unused: Iterable[str]) -> None:
         """`stored`: shapes by the file's own names, `spelling`: those names by canonical name, `unused`: the others."""
         for name, shape in self.shapes.items():

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fireside.errors import ModelError
 from fireside.models.checkpoint import Checkpoint
 from fireside.models.config import ModelConfig
 from fireside.models.layers import Attend, CausalAttention, DecoderLayer, Embedding, Linear, RMSNorm
@@ -106,13 +103,7 @@ def load_decoder(
             stored.dequantize_into(weights)
         else:
             weights.copy_(stored)
-        _check_finite(weights, name, checkpoint.path)
+        checkpoint.check_finite(name, weights)
         owner, _, attribute = name.rpartition(".")
         setattr(decoder.get_submodule(owner), attribute, nn.Parameter(weights))
     return decoder
-
-
-def _check_finite(weights: Tensor, name: str, path: Path) -> None:
-    lowest, highest = weights.aminmax()  # NaN wins both; one pass and no mask of the weights' own size
-    if not (lowest.isfinite() and highest.isfinite()):
-        raise ModelError(f"{path} is damaged: tensor {name} holds values that are not finite numbers; fetch it again")

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fireside.errors import ModelError
 from fireside.kernels.cpu.build import NativeUnavailable, build_library
 from fireside.kernels.cpu.packing import MatrixStruct, PackedMatrix
 
@@ -142,7 +143,10 @@ class NativeDecoder:
         self, shape: DecoderShape, layers: Sequence[LayerWeights], embedding: PackedMatrix, head: PackedMatrix,
         final_norm: Tensor, cosines: Tensor, sines: Tensor, *, num_blocks: int, kv_dtype: torch.dtype, threads: int,
     ) -> None:  # fmt: skip
-        """`cosines`, `sines`: float32 [positions, head_dim / 2]. `kv_dtype`: float32 or bfloat16."""
+        """`cosines`, `sines`: float32 [positions, head_dim / 2]. `kv_dtype`: float32 or bfloat16.
+
+        Raises `NativeUnavailable`, and `ModelError` if there is no memory for the cache.
+        """
         reason = shape.unsupported()
         if reason:
             raise NativeUnavailable(reason)
@@ -189,7 +193,13 @@ class NativeDecoder:
 
 def _untouched_zeros(size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros whose pages the system hands out when they are first written; `torch.zeros` would touch them all."""
-    memory = mmap.mmap(-1, prod(size) * dtype.itemsize)
+    length = prod(size) * dtype.itemsize
+    try:
+        memory = mmap.mmap(-1, length)
+    except (OSError, OverflowError) as error:
+        raise ModelError(
+            f"the system does not give {length:,} bytes for keys or values: lower kv_cache_memory"
+        ) from error
     return torch.frombuffer(memory, dtype=dtype).reshape(size)
 
 
