@@ -45,11 +45,19 @@ class Typed:
 class Talk:
     """A chat with a scripted model. `notes` is what was shown beside the answers."""
 
-    def __init__(self, script: Scripted, system: str | None = None, *, is_terminal: bool = True) -> None:
+    def __init__(
+        self,
+        script: Scripted,
+        system: str | None = None,
+        *,
+        is_terminal: bool = True,
+        temperature: float | None = None,
+    ) -> None:
         self._shown = io.StringIO()
         self.script = script
         self.opened: list[str] = []
         notes = Console(file=self._shown, force_terminal=is_terminal, color_system=None, width=200, highlight=False)
+        self._temperature = temperature
         self.chat = Chat(self._model("tiny", script), Conversation(system), notes, self._open)
 
     @property
@@ -68,15 +76,14 @@ class Talk:
         self.opened.append(name)
         return model
 
-    @staticmethod
-    def _model(name: str, script: Scripted) -> TextModel:
+    def _model(self, name: str, script: Scripted) -> TextModel:
         return TextModel(
             name=name,
             tokenizer=byte_tokenizer(),
             engine=script.client,
             chat_template=ChatTemplate(CHAT_TEMPLATE, bos_token=None, eos_token="<|im_end|>"),
             context_length=512,
-            defaults=GenerationDefaults(eos_token_ids=(IM_END,), top_k=7),
+            defaults=GenerationDefaults(eos_token_ids=(IM_END,), top_k=7, temperature=self._temperature),
         )
 
 
@@ -123,6 +130,13 @@ async def test_system_new_and_regenerate() -> None:
     ]
     await talk.type("/new", "/system", "two")
     assert script.prompt() == "<|im_start|>user\ntwo<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(("default", "asked"), [(0.0, [0.0, 0.7, 0.0]), (0.3, [0.3, 0.3, 0.3])])
+async def test_another_answer_is_drawn_even_from_a_greedy_model(default: float, asked: list[float]) -> None:
+    script = Scripted(says("Fine."))
+    await Talk(script, temperature=default).type("How are you?", "/regenerate", "And now?")
+    assert [request.sampling.temperature for request in script.client.requests] == asked
 
 
 async def test_other_model_takes_the_conversation_over(capsys: pytest.CaptureFixture[str]) -> None:

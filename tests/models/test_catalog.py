@@ -31,6 +31,7 @@ def test_default_model_is_there_with_two_sources() -> None:
     assert [type(source) for source in entry.sources] == [WheelSource, HubSource]
     assert entry.sha256 == "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     assert len({source.file for source in entry.sources}) == 1
+    assert entry.generation["temperature"] == 0 and entry.generation["repetition_penalty"] > 1
 
 
 def test_names_in_any_case_and_the_nearest_for_others() -> None:

@@ -25,7 +25,8 @@ from fireside.errors import FiresideError, ModelError
 from fireside.server.registry import open_models
 from fireside.settings import Settings
 
-# Where the model's authors do not say. OpenAI's API has 1.0, which suits models far larger than those on a laptop.
+# Where the model's authors do not say, and where another answer is asked of a model whose default is the likeliest one.
+# OpenAI's API has 1.0, which suits models far larger than those on a laptop.
 _TEMPERATURE = 0.7
 _TOP_P = 0.95
 
@@ -33,7 +34,7 @@ HELP = """\
 /help             this list
 /system TEXT      what the model is told first; without TEXT: nothing
 /model NAME       go on with another model; without NAME: say which one it is
-/regenerate       answer the last question again
+/regenerate       answer the last question again, in other words
 /save FILE        keep the conversation: Markdown, or JSON if the name ends in .json
 /new              forget the conversation and begin another
 /quit             leave (so does Ctrl-D)
@@ -141,9 +142,10 @@ class Chat:
             case "/model":
                 self._notes.print(self.model.name)
             case "/regenerate":
+                has_answer = not self.conversation.is_waiting
                 if not self.conversation.take_back_answer():
                     raise FiresideError("there is no question yet to answer again")
-                await self._answer()
+                await self._answer(differently=has_answer)
             case "/save":
                 if not argument:
                     raise FiresideError("/save needs the name of a file")
@@ -165,13 +167,16 @@ class Chat:
         await _close(old)
         self._notes.print(f"{new.name} is listening.", style="dim")
 
-    async def _answer(self) -> None:
+    async def _answer(self, *, differently: bool = False) -> None:
         """Streams the answer to the last question. After Ctrl-C what was written until then is the answer.
+
+        differently: drawn at random even from a model whose default is its one likeliest answer.
 
         Raises what `TextModel.generate` raises; the question then waits for another attempt.
         """
         answer = _Answer()
-        writing = asyncio.ensure_future(answer.write(self.model.generate(self.conversation.prompt(), self._options())))
+        chunks = self.model.generate(self.conversation.prompt(), self._options(differently))
+        writing = asyncio.ensure_future(answer.write(chunks))
         try:
             with _on_interrupt(writing.cancel):
                 await asyncio.wait({writing})
@@ -186,12 +191,13 @@ class Chat:
         if self._notes.is_terminal:
             self._notes.print(answer.summary() + (" (stopped)" if writing.cancelled() else ""), style="dim")
 
-    def _options(self) -> TextOptions:
+    def _options(self, differently: bool) -> TextOptions:
         defaults = self.model.defaults
+        temperature = _TEMPERATURE if defaults.temperature is None else defaults.temperature
         return TextOptions(
             sampling=SamplingParams(
                 max_tokens=0,  # all the context that is left
-                temperature=_TEMPERATURE if defaults.temperature is None else defaults.temperature,
+                temperature=temperature or (_TEMPERATURE if differently else 0.0),
                 top_p=_TOP_P if defaults.top_p is None else defaults.top_p,
                 top_k=defaults.top_k or 0,
                 min_p=defaults.min_p or 0.0,
