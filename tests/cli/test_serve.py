@@ -16,6 +16,7 @@ import pytest
 
 from fireside.cli.serving import address_of, bind
 from fireside.errors import FiresideError
+from fireside.server.http_protocol import MAX_HEAD_BYTES
 from tests.cli.programs import SCRIPTED, environment
 
 
@@ -56,6 +57,44 @@ def test_ready_means_ready(tmp_path: Path) -> None:
         assert "It serves scripted (float32 on cpu, 2,048 tokens of context)" in process.stdout.readline()
         assert "".join(stream(address)) == "Good day."
         assert b"<html" in urllib.request.urlopen(address, timeout=30).read()
+
+
+def exchange(address: str, *pieces: bytes) -> bytes:
+    """What comes back for these bytes until the server closes the connection."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+        except ConnectionError:
+            return b""  # closed while more was on its way
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def head(size: int, *, end: bytes = b"\r\n\r\n", more: bytes = b"Connection: close\r\n") -> bytes:
+    """A request line and headers, `size` bytes in all."""
+    start = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + more + b"X: "
+    return start + b"x" * (size - len(start) - len(end)) + end
+
+
+def test_heads_are_bounded_before_any_key_is_looked_at(tmp_path: Path) -> None:
+    with served(tmp_path, FIRESIDE_API_KEYS='["secret"]') as (_, address):
+        assert exchange(address, head(MAX_HEAD_BYTES)).startswith(b"HTTP/1.1 200 ")
+        half = head(MAX_HEAD_BYTES // 2, end=b"", more=b"")
+        endless = [
+            [head(MAX_HEAD_BYTES, end=b"")],  # one long header
+            [half, b"\r\n" + b"a: b\r\n" * ((MAX_HEAD_BYTES - len(half)) // 6)],  # many, in several pieces
+            [b"GET /" + b"a" * (MAX_HEAD_BYTES - 5)],  # a request line
+        ]
+        for pieces in endless:
+            answer = exchange(address, *pieces)
+            assert answer.startswith(b"HTTP/1.1 431 ") and b'"code":"headers_too_large"' in answer, pieces[0][:60]
+        # A later request of the connection; told only if nothing else is being answered, closed in any case.
+        assert exchange(address, head(500, more=b""), head(MAX_HEAD_BYTES, end=b"")).startswith(b"HTTP/1.1 200 ")
+        chunked = head(200, more=b"Transfer-Encoding: chunked\r\n")
+        exchange(address, chunked + b"0\r\nA: ", b"a" * MAX_HEAD_BYTES)  # a trailer: it returns, since it is closed
+        body = b"Connection: close\r\nContent-Length: %d\r\n" % (3 * MAX_HEAD_BYTES)
+        assert exchange(address, head(200, more=body), bytes(3 * MAX_HEAD_BYTES)).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -18,6 +18,7 @@ from fireside.engine.messages import EngineInfo
 from fireside.errors import FiresideError
 from fireside.models.local import DEFAULT_ALIAS
 from fireside.server.app import create_app
+from fireside.server.http_protocol import BoundedHttpProtocol
 from fireside.settings import Settings
 
 _BACKLOG = 2048
@@ -36,6 +37,8 @@ def run_server(settings: Settings) -> None:
         is_debug = settings.log_level == "debug"
         config = uvicorn.Config(
             app,
+            http=BoundedHttpProtocol,
+            ws="none",  # there are no websockets here
             lifespan="on",
             log_config=None,
             log_level="debug" if is_debug else "warning",  # what it says at the start is said below, once it is true
