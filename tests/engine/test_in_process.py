@@ -69,9 +69,10 @@ async def test_refusals() -> None:
 
 async def test_an_error_in_a_step_fails_the_engine_with_its_reason() -> None:
     client = await started()
+    assert client.reason == ""
     with pytest.raises(EngineUnavailable, match="RuntimeError: a step failed"):
         await collect(client, request("poison", RAISE))
-    assert client.state is EngineState.FAILED
+    assert (client.state, client.reason) == (EngineState.FAILED, "RuntimeError: a step failed")
     with pytest.raises(EngineUnavailable, match="a step failed"):
         await client.wait_ready()
     await client.close()

@@ -199,6 +199,7 @@ async def test_a_model_that_cannot_be_served_is_not_tried_again(mode: str, reaso
             with pytest.raises(EngineUnavailable, match=reason):
                 await client.wait_ready()
         assert client.state is EngineState.FAILED
+        assert reason in client.reason
         with pytest.raises(EngineUnavailable, match=reason):
             await collect(client, request())
 

@@ -25,7 +25,11 @@ async def test_ready_follows_the_engine(http: httpx.AsyncClient, script: Scripte
     response = await http.get("/readyz")
     assert response.status_code == 503
     assert response.headers["retry-after"]
-    assert response.json()["error"]["code"] == "engine_unavailable"
+    error = response.json()["error"]
+    assert (error["code"], error["message"]) == ("engine_unavailable", "tiny cannot answer yet: it is restarting")
+    script.client.crash(EngineState.FAILED, "its weights are damaged")
+    message = (await http.get("/readyz")).json()["error"]["message"]
+    assert message == "tiny cannot answer: its weights are damaged"
     assert (await http.get("/healthz")).status_code == 200
     await script.client.start()
     assert (await http.get("/readyz")).status_code == 200
@@ -128,7 +132,7 @@ async def test_the_page_may_run_its_own_script_and_no_other(http: httpx.AsyncCli
 
 async def test_the_page_needs_nothing_from_elsewhere(http: httpx.AsyncClient) -> None:
     page = (await http.get("/")).text
-    assert page.count("\n") < 250
+    assert page.count("\n") < 260
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
     assert "innerHTML" not in page and " style=" not in page and " onclick=" not in page
 

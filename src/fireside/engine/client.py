@@ -54,6 +54,10 @@ class EngineClient(Protocol):
     def state(self) -> EngineState: ...
 
     @property
+    def reason(self) -> str:
+        """Why requests cannot be served just now, as part of a sentence ("it is starting"); empty while they can."""
+
+    @property
     def info(self) -> EngineInfo | None:
         """None until the engine has been ready once."""
 

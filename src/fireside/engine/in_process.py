@@ -44,6 +44,10 @@ class InProcessClient:
         return self._state
 
     @property
+    def reason(self) -> str:
+        return self._reason
+
+    @property
     def info(self) -> EngineInfo | None:
         return self._info
 
@@ -54,7 +58,7 @@ class InProcessClient:
     async def start(self) -> None:
         if self._state is EngineState.STARTING:
             self._events = asyncio.get_running_loop()
-            self._state = EngineState.READY
+            self._state, self._reason = EngineState.READY, ""
             self._thread.start()
 
     async def wait_ready(self) -> EngineInfo:

@@ -65,6 +65,7 @@ class ScriptedClient:
         self._info = info
         self._max_requests = max_requests
         self._state = EngineState.STARTING
+        self._reason = ""
         self._crash = asyncio.Event()
         self._generated_tokens = 0
         self.requests: list[GenerationRequest] = []
@@ -75,6 +76,10 @@ class ScriptedClient:
     @property
     def state(self) -> EngineState:
         return self._state
+
+    @property
+    def reason(self) -> str:
+        return "" if self._state is EngineState.READY else self._reason or f"it is {self._state}"
 
     @property
     def info(self) -> EngineInfo | None:
@@ -101,9 +106,9 @@ class ScriptedClient:
     async def close(self) -> None:
         self.crash(EngineState.CLOSED)
 
-    def crash(self, state: EngineState = EngineState.RESTARTING) -> None:
+    def crash(self, state: EngineState = EngineState.RESTARTING, reason: str = "") -> None:
         """Ends every answer in flight with `EngineUnavailable`. `start` makes it serve again."""
-        self._state = state
+        self._state, self._reason = state, reason
         self._crash.set()
         self._crash = asyncio.Event()
 

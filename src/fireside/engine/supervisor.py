@@ -77,7 +77,7 @@ class WorkerClient:
         self._command = command
         self._state = EngineState.STARTING
         self._changed = asyncio.Event()
-        self._reason = "it is starting"  # why requests cannot be served just now, as part of a sentence
+        self._reason = "it is starting"
         self._info: EngineInfo | None = None
         self._stats = EngineStats()
         self._streams = Streams()
@@ -89,6 +89,10 @@ class WorkerClient:
     @property
     def state(self) -> EngineState:
         return self._state
+
+    @property
+    def reason(self) -> str:
+        return self._reason
 
     @property
     def info(self) -> EngineInfo | None:

@@ -36,10 +36,12 @@ async def healthz() -> Health:
 
 @router.get("/readyz")
 async def readyz(context: CurrentContext) -> Readiness:
-    """The default model can answer; 503 in the envelope while it cannot."""
-    state = context.models.default.engine.state
+    """The default model can answer; 503 with the reason in the envelope while it cannot."""
+    model = context.models.default
+    state = model.engine.state
     if state is not EngineState.READY:
-        raise EngineUnavailable(f"the engine is {state.value}")
+        yet = "" if state in (EngineState.FAILED, EngineState.CLOSED) else " yet"
+        raise EngineUnavailable(f"{model.name} cannot answer{yet}: {model.engine.reason}")
     return Readiness()
 
 
