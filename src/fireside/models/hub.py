@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import httpx2
-from huggingface_hub import HfApi, get_session, hf_hub_url
+from huggingface_hub import HfApi, ModelInfo, get_session, hf_hub_url, hf_raise_for_status
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -23,10 +23,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, yet not in its types
 from huggingface_hub.utils import logging as hub_logging
-from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils._http import hf_raise_for_status
 
 from fireside import __version__
 from fireside.models.catalog import HubSource
@@ -57,6 +55,7 @@ _SMALL_FILES = frozenset(
     }
 )
 
+_CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # it becomes a file's name, so that nothing else may be one
 
 _READ_TIMEOUT = 30.0  # seconds without a byte after which a transfer counts as broken
 _BARREN_ATTEMPTS = 4  # in a row that gave nothing, after which the hub counts as failed
@@ -75,6 +74,10 @@ class HubFile:
     def local_name(self) -> str:
         """Flat: no name leads out of the model's folder."""
         return PurePosixPath(self.name).name
+
+    @property
+    def checksum(self) -> str:
+        return self.sha256 or self.git_sha1 or ""
 
     def matches(self, path: Path) -> bool:
         if path.stat().st_size != self.size:
@@ -101,6 +104,9 @@ def resolve(source: HubSource) -> HubModel:
     except (httpx2.HTTPError, OSError, HFValidationError) as error:
         raise SourceFailed(_reason(error, source)) from error
     files = _select(info, source)
+    for file in files:
+        if not _CHECKSUM.fullmatch(file.checksum):
+            raise SourceFailed(f"{file.name}: the hub gives no checksum to hold it against ({file.checksum!r:.80})")
     return HubModel(commit=info.sha or source.revision, license=_license(info), files=tuple(files))
 
 
@@ -185,7 +191,7 @@ def _license(info: ModelInfo) -> str | None:
 def _download(
     source: HubSource, commit: str, file: HubFile, target: Path, parts: Path, report: Callable[[int], None]
 ) -> None:
-    part = parts / f"{file.sha256 or file.git_sha1}.part"  # named by content: a file that changed begins anew
+    part = parts / f"{file.checksum}.part"  # named by content: a file that changed begins anew
     try:
         try:
             _transfer(hf_hub_url(source.repository, file.name, revision=commit), file.size, part, report)

