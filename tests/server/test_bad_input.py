@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from fireside.assistant.errors import PromptError
+from fireside.assistant.messages import normalised
 from fireside.assistant.text_model import TextModel
 from fireside.server.body import parse_json
 from fireside.tokenizers.tokenizer import SLICE, Tokenizer
@@ -115,10 +117,10 @@ async def test_a_bad_value_is_named(http: httpx.AsyncClient, path: str, fields: 
         ({"messages": [USER], "chat_template_kwargs": {"tools": []}}, "chat_template_kwargs.tools"),
         ({"messages": [USER], "chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
         ({"messages": [USER, {"role": "system", "content": "x"}]}, "messages[1].role"),  # the template's own rule
-        ({"messages": [USER, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[1].tool_call_id"),
+        ({"messages": [USER, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[1].role"),
         ({"messages": [USER, CALLING, USER]}, "messages[2].role"),
-        ({"messages": [USER, CALLING]}, "messages"),
-        ({"messages": [USER], "continue_final_message": True}, "continue_final_message"),
+        ({"messages": [USER, CALLING]}, "messages[1].tool_calls"),
+        ({"messages": [USER], "continue_final_message": True}, "messages[0].role"),
         ({"messages": [USER], "top_logprobs": 2}, "top_logprobs"),
         ({"messages": [USER], "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"messages": [USER], "tool_choice": "required"}, "tool_choice"),
@@ -136,6 +138,21 @@ async def test_a_bad_value_is_named(http: httpx.AsyncClient, path: str, fields: 
 )
 async def test_a_bad_conversation_is_named(http: httpx.AsyncClient, body: dict[str, Any], param: str) -> None:
     assert error_of(await http.post(CHAT, json=body), 400)["param"] == param
+
+
+@pytest.mark.parametrize("more", [{}, {"stream": True}, {"n": 2}], ids=str)
+async def test_the_assistants_rules_of_a_conversation_are_the_servers(
+    http: httpx.AsyncClient, script: Scripted, more: dict[str, Any]
+) -> None:
+    messages = [USER, CALLING, USER]
+    with pytest.raises(PromptError) as raised:
+        normalised(messages)
+    error = error_of(await http.post(CHAT, json={"messages": messages} | more), 400)
+    assert (error["message"], error["param"]) == (str(raised.value), raised.value.param)
+    assert error["code"] == "invalid_value"
+    tokens = await http.post("/tokenize", json={"messages": messages})
+    assert error_of(tokens, 400) == error
+    assert not script.client.requests
 
 
 @pytest.mark.parametrize(

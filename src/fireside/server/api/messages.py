@@ -1,4 +1,4 @@
-"""From the wire's messages and tools to the assistant's: checked for what a schema cannot say, and made plain."""
+"""From the wire's messages and tools to the assistant's."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from fireside.server.api.schemas.chat import (
     ChatCompletionRequest,
     Message,
     NamedToolChoice,
-    RefusalPart,
-    TextPart,
     Tool,
-    ToolMessage,
 )
 from fireside.server.errors import invalid
 
+# Deltas' `index` comes back with the calls of clients that keep what was streamed.
+_WIRE_ONLY: dict[str, Any] = {"refusal": True, "annotations": True, "tool_calls": {"__all__": {"index"}}}
+
 
 def chat_prompt(body: ChatCompletionRequest, constraint: OutputConstraint | None, max_messages: int) -> ChatPrompt:
-    """Raises `ApiError` 400 that names the message or tool at fault."""
+    """Raises `ApiError` 400 that names the message or tool at fault.
+
+    Whether the messages make a conversation shows when `TextModel` encodes it.
+    """
     if len(body.messages) > max_messages:
         raise invalid("messages", f"{len(body.messages)} messages, more than the {max_messages} that this server takes")
-    check_order(body.messages)
-    if body.continue_final_message and not isinstance(body.messages[-1], AssistantMessage):
-        raise invalid("continue_final_message", "the last message must be the assistant's to be continued")
     tools, choice = _tools(body)
     return ChatPrompt(
-        messages=[_plain(message) for message in body.messages],
+        messages=[_plain(message, f"messages[{i}]") for i, message in enumerate(body.messages)],
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=body.parallel_tool_calls is not False,
@@ -39,52 +39,14 @@ def chat_prompt(body: ChatCompletionRequest, constraint: OutputConstraint | None
     )
 
 
-def check_order(messages: Sequence[Message]) -> None:
-    """Every tool call is answered, right after it, and nothing else is. What roles may follow each other otherwise is
-    for the model's own template to say."""
-    unanswered: dict[str, None] = {}
-    for i, message in enumerate(messages):
-        if isinstance(message, ToolMessage):
-            if message.tool_call_id not in unanswered:
-                raise invalid(
-                    f"messages[{i}].tool_call_id",
-                    "answers no tool call: a tool message follows an assistant message whose tool_calls have its id",
-                )
-            del unanswered[message.tool_call_id]
-            continue
-        if unanswered:
-            raise invalid(f"messages[{i}].role", f"a tool message for {next(iter(unanswered))!r} must come first")
-        if isinstance(message, AssistantMessage):
-            if message.content is None and message.refusal is None and not message.tool_calls:
-                raise invalid(f"messages[{i}].content", "an assistant message has content or tool_calls")
-            unanswered = dict.fromkeys(call.id for call in message.tool_calls or ())
-    if unanswered:
-        raise invalid("messages", f"the tool call {next(iter(unanswered))!r} must be answered by a tool message")
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    role = "system" if message.role == "developer" else message.role  # OpenAI's newer word for the same
-    content = message.content
-    if isinstance(content, list):
-        content = "\n".join(_part_text(part) for part in content)
-    plain: dict[str, Any] = {"role": role, "content": content}
-    if message.name is not None:
-        plain["name"] = message.name
-    match message:
-        case ToolMessage():
-            plain["tool_call_id"] = message.tool_call_id
-        case AssistantMessage():
-            if content is None:
-                plain["content"] = message.refusal
-            if message.tool_calls:
-                plain["tool_calls"] = [call.model_dump(exclude={"index"}) for call in message.tool_calls]
-            if message.reasoning_content is not None:
-                plain["reasoning_content"] = message.reasoning_content
+def _plain(message: Message, place: str) -> dict[str, Any]:
+    """Without what is the wire's alone. Order and content are the assistant's to judge (`assistant.messages`)."""
+    plain = message.model_dump(exclude_none=True, exclude=_WIRE_ONLY)
+    if isinstance(message, AssistantMessage):
+        if message.content is None and message.refusal is None and not message.tool_calls:
+            raise invalid(f"{place}.content", "an assistant message has content or tool_calls", "invalid_value")
+        plain.setdefault("content", message.refusal)
     return plain
-
-
-def _part_text(part: TextPart | RefusalPart) -> str:
-    return part.text if isinstance(part, TextPart) else part.refusal
 
 
 def _tools(body: ChatCompletionRequest) -> tuple[list[dict[str, Any]], ToolChoiceMode | str]:
