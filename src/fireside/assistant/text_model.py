@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -12,26 +11,20 @@ from typing import Any, cast
 import msgspec
 
 from fireside.assistant.answer import AnswerReader
+from fireside.assistant.encoding import Prompt, PromptEncoder, param_of
 from fireside.assistant.errors import ContextLengthExceeded, PromptError
-from fireside.assistant.messages import find_refused, normalised
 from fireside.assistant.structured import GrammarChecker, GrammarPart, answer_part
 from fireside.assistant.text import ChatPrompt, CompletionPrompt, TextChunk, TextOptions, ToolChoiceMode
-from fireside.assistant.tool_calls.fallback import with_tools_as_text
 from fireside.assistant.tool_calls.format import HERMES, ToolCallFormat, native_format
 from fireside.assistant.tool_calls.grammar import answer_or_calls, calls_grammar, is_strict
 from fireside.assistant.tool_calls.parser import ToolCallParser
 from fireside.engine.client import EngineClient, EngineUnavailable
 from fireside.engine.messages import FinishReason, GenerationOutput, GenerationRequest
 from fireside.models.local import GenerationDefaults, LocalModel
-from fireside.tokenizers.chat_template import ChatTemplate, TemplateError
-from fireside.tokenizers.tokenizer import Tokenizer, TooManyTokens
-
-Prompt = ChatPrompt | CompletionPrompt
+from fireside.tokenizers.chat_template import ChatTemplate
+from fireside.tokenizers.tokenizer import Tokenizer
 
 _MAX_STOP_LENGTH = 1024  # characters; every piece of text is held against every stop string
-_LONG_PROMPT = 20_000  # characters beyond which encoding moves to a thread, so that streams go on
-# What the request says elsewhere, and what an answer depends on: not for the caller's further values.
-_RESERVED_VARIABLES = frozenset({"messages", "tools", "add_generation_prompt", "continue_final_message"})
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class TextModel:
         native = (
             native_format(chat_template.source, tokenizer.added_tokens) if chat_template and supports_tools else None
         )
-        self._template_has_tools = native is not None
+        self._encoder = PromptEncoder(name, tokenizer, chat_template, template_has_tools=native is not None)
         self.tool_call_format: ToolCallFormat = native or HERMES
         markers = (self.tool_call_format.begin, self.tool_call_format.end)
         self._marker_ids = {text: _added_id(tokenizer, text) for text in markers if text in tokenizer.added_tokens}
@@ -116,19 +109,7 @@ class TextModel:
         A prompt that has over twice `limit` tokens (default: the context) is not encoded whole, which would take
         gigabytes for the largest: it raises ContextLengthExceeded. Shorter ones are the caller's to measure.
         """
-        limit = self.context_length if limit is None else limit
-        try:
-            if _characters(prompt) > _LONG_PROMPT:
-                return await asyncio.to_thread(self._encode, prompt, limit)
-            return self._encode(prompt, limit)
-        except TooManyTokens as error:
-            raise ContextLengthExceeded(
-                prompt_tokens=error.counted,
-                is_counted=False,
-                max_tokens=None,
-                context_length=limit,
-                param=_param(prompt),
-            ) from error
+        return await self._encoder.encode(prompt, self.context_length if limit is None else limit)
 
     async def generate(
         self,
@@ -188,65 +169,6 @@ class TextModel:
         """Ends what helps to check grammars. The engine is its owner's to close."""
         self._grammars.close()
 
-    def _encode(self, prompt: Prompt, limit: int) -> tuple[int, ...]:
-        if isinstance(prompt, ChatPrompt):
-            return self._encode_chat(prompt, limit)
-        return self._encode_completion(prompt, limit)
-
-    def _encode_chat(self, prompt: ChatPrompt, limit: int) -> tuple[int, ...]:
-        template = self.chat_template
-        if template is None:
-            raise PromptError(
-                f"The model {self.name!r} has no chat template, so it cannot hold a conversation; use /v1/completions.",
-                param="model",
-                code="unsupported_value",
-            )
-        for name in prompt.template_kwargs:
-            if name in _RESERVED_VARIABLES:
-                raise PromptError(
-                    f"chat_template_kwargs cannot set {name}, which follows from the rest of the request.",
-                    param=f"chat_template_kwargs.{name}",
-                )
-        messages: Sequence[Mapping[str, Any]] = normalised(
-            prompt.messages, continue_final_message=prompt.continue_final_message
-        )
-        tools = () if prompt.tool_choice == ToolChoiceMode.NONE else prompt.tools
-        as_text = not self._template_has_tools and (
-            tools or any(message["role"] == "tool" or "tool_calls" in message for message in messages)
-        )
-
-        def render(part: Sequence[Mapping[str, Any]], *, continue_final: bool = False) -> list[int]:
-            return template.encode(
-                self.tokenizer,
-                with_tools_as_text(part, tools) if as_text else part,
-                tools=None if as_text else tools or None,
-                continue_final_message=continue_final,
-                variables=prompt.template_kwargs,
-                limit=limit,
-            )
-
-        try:
-            return tuple(render(messages, continue_final=prompt.continue_final_message))
-        except TemplateError as error:
-            place = f"messages[{find_refused(messages, render)}].role"
-            raise PromptError(f"{error} (at {place})", param=place) from error
-
-    def _encode_completion(self, prompt: CompletionPrompt, limit: int) -> tuple[int, ...]:
-        if prompt.token_ids is not None:
-            ids = prompt.token_ids
-            outside = next((i for i in ids if not 0 <= i < self.tokenizer.vocab_size), None)
-            if outside is not None:
-                raise PromptError(
-                    f"{outside} is not a token of this model, whose ids are 0 to {self.tokenizer.vocab_size - 1}.",
-                    param="prompt",
-                )
-        else:
-            bos = self.tokenizer.bos_token_id
-            ids = tuple(self.tokenizer.encode(prompt.text or "", limit=limit)) or (() if bos is None else (bos,))
-        if not ids:
-            raise PromptError("The prompt is empty; it must have at least one token.", param="prompt")
-        return ids
-
     def _max_tokens(self, prompt: Prompt, prompt_ids: Sequence[int], options: TextOptions) -> int:
         """How many tokens may be generated. Raises ContextLengthExceeded."""
         context_length = self.context_length
@@ -257,7 +179,7 @@ class TextModel:
                 prompt_tokens=len(prompt_ids),
                 max_tokens=wanted if wanted > 0 else None,
                 context_length=context_length,
-                param=_param(prompt),
+                param=param_of(prompt),
             )
         if options.score_only:
             return 0
@@ -327,26 +249,6 @@ def _added_id(tokenizer: Tokenizer, text: str) -> int:
 def _closable(outputs: AsyncIterator[GenerationOutput]) -> AsyncGenerator[GenerationOutput, None]:
     """`EngineClient.generate` promises `aclose`, which the type of its result does not tell."""
     return cast("AsyncGenerator[GenerationOutput, None]", outputs)
-
-
-def _param(prompt: Prompt) -> str:
-    """The part of the request that holds the prompt."""
-    return "messages" if isinstance(prompt, ChatPrompt) else "prompt"
-
-
-def _characters(prompt: Prompt) -> int:
-    """About how much there is to encode."""
-    if isinstance(prompt, CompletionPrompt):
-        return len(prompt.text or "")
-    return _size([prompt.messages, prompt.tools, prompt.template_kwargs])
-
-
-def _size(value: object) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(len(key) + _size(item) for key, item in value.items())
-    return sum(map(_size, value)) if isinstance(value, Sequence) else 1
 
 
 def _check_stop_strings(stop: Sequence[str]) -> None:
