@@ -380,6 +380,14 @@ async def test_a_truncated_call_is_text() -> None:
     assert (chunk.text, chunk.tool_calls, chunk.finish_reason) == (text, (), "length")
 
 
+@pytest.mark.parametrize("cut", ["\n<tool", f"{call(city='A')}\n<tool"])
+async def test_a_required_call_cut_off_within_its_marker_leaves_no_text(cut: str) -> None:
+    model, _ = await start([ids(cut, end=False)])
+    limit = options(max_tokens=len(ids(cut, end=False)))
+    chunk = await answer(model, with_tools(tool_choice=ToolChoiceMode.REQUIRED), limit)
+    assert (chunk.text, len(calls(chunk)), chunk.finish_reason) == ("", cut.count("}}"), "length")
+
+
 async def test_required_and_named_calls_are_enforced_and_stream() -> None:
     model, engine = await start([ids(call(city="Bern"))])
     for choice in (ToolChoiceMode.REQUIRED, "weather"):

@@ -22,10 +22,11 @@ def parse(
     parts: Sequence[str],
     *,
     enforced: bool = False,
+    required: bool = False,
     max_calls: int | None = None,
     names: Sequence[str] = NAMES,
 ) -> tuple[str, Calls]:
-    parser = ToolCallParser(spelling, names, enforced=enforced, max_calls=max_calls)
+    parser = ToolCallParser(spelling, names, enforced=enforced, required=required, max_calls=max_calls)
     results = [*(parser.push(part) for part in parts), parser.finish()]
     calls: Calls = []
     seen_ids = set()
@@ -160,6 +161,17 @@ def test_enforced_arguments_stream() -> None:
     assert (start.id, start.name, start.arguments, piece.arguments) == ("call_1", "weather", "", '{"city"')
     assert [d.arguments for d in parser.push(': "Ber').tool_calls] == [': "Ber']
     assert [d.arguments for d in parser.push('n"}}').tool_calls] == ['n"}']
+
+
+@pytest.mark.parametrize("spelling", [HERMES, LLAMA3_JSON])
+def test_required_calls_that_are_cut_off_leave_no_text(spelling: ToolCallFormat) -> None:
+    one = f'{spelling.begin}\n{{"name": "clock", "{spelling.arguments_key}": {{}}}}\n{spelling.end}'
+    text = f"\n{one}\n{one}"
+    for length in range(len(text) + 1):
+        for parts in ([text[:length]], list(text[:length])):
+            rest, calls = parse(spelling, parts, enforced=True, required=True)
+            assert (rest, [name for name, _ in calls]) == ("", ["clock"] * len(calls)), text[:length]
+    assert len(calls) == 2
 
 
 def test_calls_beyond_the_limit_are_dropped() -> None:

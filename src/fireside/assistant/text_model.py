@@ -226,6 +226,7 @@ class TextModel:
             spelling,
             [tool["function"]["name"] for tool in tools],
             enforced=grammar is not None and (must_call or not spelling.bare),
+            required=must_call,
             max_calls=None if parallel else 1,
         )
         return _Form(grammar, parser)

@@ -1,7 +1,8 @@
 """`ToolCallParser`: takes tool calls out of an answer while it is being written.
 
 What comes out does not depend on how the text was cut into pieces. A call that is malformed, or names a tool that was
-not offered, comes out as plain text, so nothing a model wrote is lost.
+not offered, comes out as plain text, so nothing a model wrote is lost. Only where an answer must be calls, and is cut
+off, what there is of a marker or of a call without a name yet is dropped: it was never to be read.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class ToolCallParser:
     """Parses one answer.
 
     names: the tools on offer. enforced: a grammar guarantees that calls are well formed, so arguments stream out
-    as they come; otherwise a call comes out whole once it is known to be one. max_calls: text after so many is dropped
+    as they come; otherwise a call comes out whole once it is known to be one. required: and that there is nothing but
+    calls. max_calls: text after so many is dropped
     and `is_done` says so.
     """
 
@@ -62,12 +64,14 @@ class ToolCallParser:
         names: Collection[str],
         *,
         enforced: bool = False,
+        required: bool = False,
         max_calls: int | None = None,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._format = spelling
         self._names = frozenset(names)
         self._enforced = enforced
+        self._required = required
         self._max_calls = max_calls
         self._new_id = new_id
         self._state = _State.START if spelling.bare else _State.TEXT
@@ -134,6 +138,8 @@ class ToolCallParser:
             self._emit(buffer[:kept])
             self._buffer = buffer[kept:]
         else:
+            if self._required:
+                buffer = buffer[: len(buffer) - held_back(buffer, (marker,))].rstrip(_WHITESPACE)
             if self._text_since_call or buffer.strip(_WHITESPACE):
                 self._emit(buffer)
             self._buffer = ""
@@ -163,7 +169,7 @@ class ToolCallParser:
         if broken is not None:
             return self._give_up(broken)
         if end is None:
-            if final and self._sent is None:
+            if final and self._sent is None and not self._required:
                 return self._give_up(len(self._buffer))
             return False
         if self._sent is None:
@@ -190,7 +196,7 @@ class ToolCallParser:
                 return True
         elif body.startswith(self._format.end):
             self._buffer = body[len(self._format.end) :]
-        elif self._format.end.startswith(body) and not final:
+        elif self._format.end.startswith(body) and (self._required or not final):
             return False
         self._state = _State.TEXT
         return True
