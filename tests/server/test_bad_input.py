@@ -68,6 +68,8 @@ def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
         ({"top_k": -2}, "top_k"),
         ({"min_p": 1.1}, "min_p"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"priority": 2**63}, "priority"),
+        ({"priority": "high"}, "priority"),
         ({"min_tokens": 9, "max_tokens": 8}, "min_tokens"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include": True}}, "stream_options.include"),

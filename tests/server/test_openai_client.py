@@ -144,6 +144,18 @@ def test_vllm_extensions_reach_the_engine(client: OpenAI, script: Scripted) -> N
     assert (sampling.frequency_penalty, sampling.presence_penalty) == (0.5, -0.5)
 
 
+@pytest.mark.parametrize(
+    ("given", "reached"), [(None, 0), (-3, -3), (7, 7), (-(2**63), -100), (1_790_000_000, 100)], ids=str
+)
+def test_priority_reaches_the_engine_within_its_bounds(
+    client: OpenAI, script: Scripted, given: int | None, reached: int
+) -> None:
+    extra = {} if given is None else {"priority": given}
+    client.chat.completions.create(model="tiny", messages=USER, extra_body=extra)
+    client.completions.create(model="tiny", prompt="Hi", extra_body=extra)
+    assert [request.priority for request in script.client.requests] == [reached, reached]
+
+
 def test_tool_call_and_its_answer_make_a_round_trip(client: OpenAI, script: Scripted) -> None:
     script.answer = says(CALL)
     first = client.chat.completions.create(model="tiny", messages=USER, tools=[WEATHER])

@@ -26,6 +26,7 @@ from fireside.assistant.text import (
 from fireside.assistant.text_model import TextModel
 from fireside.engine.messages import SamplingParams
 from fireside.server.api.schemas.chat import JSONObjectFormat, JSONSchemaFormat, ResponseFormat
+from fireside.server.api.schemas.common import MAX_PRIORITY
 from fireside.server.api.schemas.generation import GenerationFields, StructuredOutputs
 from fireside.server.deps import Context
 from fireside.server.errors import as_api_error, internal_error, invalid
@@ -76,6 +77,7 @@ def text_options(
         ignore_eos=bool(fields.ignore_eos),
         skip_special_tokens=fields.skip_special_tokens is not False,
         include_stop_str_in_output=bool(fields.include_stop_str_in_output),
+        priority=max(-MAX_PRIORITY, min(fields.priority or 0, MAX_PRIORITY)),
         score_only=max_tokens == 0,
     )
 

@@ -13,6 +13,7 @@ MAX_STOP_STRINGS = 16
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
 MAX_COUNT = 2**31 - 1  # of tokens; also the largest token id
+MAX_PRIORITY = 100  # either way; enough to tell kinds of work apart, while clients' time stamps all count the same
 
 
 class Request(BaseModel):

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from fireside.server.api.schemas.common import (
     MAX_CHOICES,
+    MAX_PRIORITY,
     MAX_STOP_STRINGS,
     MAX_TOP_LOGPROBS,
     JSONObject,
@@ -60,6 +61,12 @@ class GenerationFields(Request):
     ignore_eos: bool | None = Field(None, description=_VLLM + "Go on to the limit.")
     skip_special_tokens: bool | None = Field(None, description=_VLLM)
     include_stop_str_in_output: bool | None = Field(None, description=_VLLM)
+    priority: int | None = Field(
+        None,
+        ge=-(2**63),
+        le=2**63 - 1,
+        description=f"{_VLLM}Lower is sooner; 0 by default. Beyond ±{MAX_PRIORITY} it counts as that.",
+    )
     prompt_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS, description=_VLLM)
     guided_json: JSONObject | str | None = Field(None, description=_VLLM + "A JSON schema, or its text.")
     guided_regex: str | None = Field(None, min_length=1, description=_VLLM)
