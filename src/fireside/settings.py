@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     # How much
     kv_cache_memory: Bytes | None = Field(None, gt=0, description="Bytes for keys and values; None: by free memory.")
     max_batch_tokens: int = Field(512, ge=16, description="Tokens in one engine step, prefill and decode together.")
+    speculative_tokens: int = Field(
+        7, ge=0, le=15, description="Most tokens guessed per request and step from its own text; 0: none."
+    )
     max_running: int = Field(64, ge=1, description="Requests that generate at the same time.")
     max_waiting: int = Field(256, ge=0, description="Requests that may queue before the answer is 429.")
     max_body_bytes: Bytes = Field(8 * 1024**2, ge=1024, description="Largest request body.")

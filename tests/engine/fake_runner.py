@@ -88,4 +88,4 @@ class FakeRunner:
             assert torch.equal(batch.positions[starts[row] : starts[row + 1]].long(), expected)
             used = -(-int(lengths[row]) // self.block_size)
             table = batch.block_tables[row]
-            assert (table[:used] >= 0).all() and (table[used:] == -1).all()
+            assert (table[:used] >= 0).all()  # a guess may have reserved more

@@ -53,8 +53,13 @@ class CrowdedEngine(RuleBasedStateMachine):
         self.requests: dict[str, GenerationRequest] = {}
         self.cancelled: set[str] = set()
 
-    @initialize(num_blocks=st.integers(8, 14), max_batch_tokens=st.integers(1, 24), max_running=st.integers(1, 6))
-    def start(self, num_blocks: int, max_batch_tokens: int, max_running: int) -> None:
+    @initialize(
+        num_blocks=st.integers(8, 14),
+        max_batch_tokens=st.integers(1, 24),
+        max_running=st.integers(1, 6),
+        speculative_tokens=st.sampled_from([0, 3, 7]),
+    )
+    def start(self, num_blocks: int, max_batch_tokens: int, max_running: int, speculative_tokens: int) -> None:
         runner = FakeRunner(num_blocks, vocab_size=VOCAB)
         self.driver = Driver(
             Engine(
@@ -63,6 +68,7 @@ class CrowdedEngine(RuleBasedStateMachine):
                 max_batch_tokens=max_batch_tokens,
                 max_running=max_running,
                 max_waiting=1000,
+                speculative_tokens=speculative_tokens,
             )
         )
 

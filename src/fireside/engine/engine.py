@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from fireside.engine.sampler import SampledToken, Sampler, SamplingRow
 from fireside.engine.sampling_draw import LogitsError
 from fireside.engine.scheduler import Chunk, Scheduler
 from fireside.engine.sequence import Sequence, SequenceState
+from fireside.engine.speculation import make_drafts
 from fireside.engine.validation import check_request
 
 # How long a step waits when grammars are being compiled and there is nothing else to do.
@@ -38,6 +40,8 @@ class Engine:
     max_context: tokens of prompt and answer together; less if all blocks together hold less.
     max_batch_tokens: tokens of one forward pass. max_running: sequences that hold blocks at the same time.
     max_waiting: length of the queue. grammar_timeout: seconds that a grammar may take to compile.
+    speculative_tokens: most tokens guessed for one request in one step; 0 where the runner is not batch-invariant,
+    since a guess that changes rounding could change an answer.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Engine:
         max_waiting: int = 256,
         grammar_compiler: GrammarCompiler | None = None,
         grammar_timeout: float = 10.0,
+        speculative_tokens: int = 0,
     ) -> None:
         if grammar_compiler is not None and grammar_compiler.vocab_size != runner.vocab_size:
             raise ValueError(f"grammars for {grammar_compiler.vocab_size} tokens, logits for {runner.vocab_size}")
@@ -61,6 +66,7 @@ class Engine:
         self.sampler = Sampler()
         self._grammars = grammar_compiler
         self._grammar_timeout = grammar_timeout
+        self._speculative_tokens = speculative_tokens if runner.batch_invariant else 0
         self._masks = torch.zeros(max_running, -(-runner.vocab_size // 32), dtype=torch.int32)
         self._sequences: dict[str, Sequence] = {}
         self._compilations: dict[str, _Compilation] = {}
@@ -69,6 +75,8 @@ class Engine:
         self._num_steps = 0
         self._num_generated = 0
         self._num_forced = 0
+        self._num_drafted = 0
+        self._num_accepted = 0
 
     @property
     def has_work(self) -> bool:
@@ -89,6 +97,8 @@ class Engine:
             preemptions=self.scheduler.num_preemptions,
             steps=self._num_steps,
             forced_tokens=self._num_forced,
+            drafted_tokens=self._num_drafted,
+            accepted_tokens=self._num_accepted,
         )
 
     def submit(self, request: GenerationRequest) -> None:
@@ -125,6 +135,8 @@ class Engine:
         """One forward pass for everybody. Returns who got what, and `Rejected` for those that cannot go on."""
         if self._compilations:
             self._collect_compiled()
+        if self._speculative_tokens:
+            make_drafts(self.scheduler.running, self._speculative_tokens)
         chunks = self.scheduler.schedule()
         if chunks:
             self._run(chunks)
@@ -166,7 +178,7 @@ class Engine:
         """The step's forward pass, and what follows from its logits."""
         logit_indices: list[int] = []
         scores: list[tuple[Sequence, int, int]] = []  # sequence, its rows of the logits [first, last)
-        draws: list[tuple[Sequence, int]] = []  # sequence, its row of the logits
+        draws: list[tuple[Sequence, int, int]] = []  # sequence, its first row of the logits, how many
         caught_up: list[Sequence] = []
         offset = 0  # from a position in the sequence to one in the batch
         for sequence, start, end in chunks:
@@ -177,12 +189,13 @@ class Engine:
                 if positions:
                     scores.append((sequence, len(logit_indices), len(logit_indices) + len(positions)))
                     logit_indices.extend(offset + position for position in positions)
-            if end == sequence.num_tokens:
+            if end >= sequence.num_tokens:
                 sequence.decoding = True
                 caught_up.append(sequence)
                 if sequence.finish_reason is None:
-                    draws.append((sequence, len(logit_indices)))
-                    logit_indices.append(offset + end - 1)
+                    del sequence.draft[end - sequence.num_tokens :]  # there was no room for more
+                    draws.append((sequence, len(logit_indices), 1 + len(sequence.draft)))
+                    logit_indices.extend(range(offset + sequence.num_tokens - 1, offset + end))
             offset += end
 
         logits = self.runner.forward(build_batch(chunks, logit_indices))
@@ -209,26 +222,51 @@ class Engine:
             sequence.logprobs += self.sampler.score(logits[boundary - first :], targets, top)
         sequence.num_scored = last
 
-    def _draw(self, draws: list[tuple[Sequence, int]], logits: Tensor) -> None:
-        """The next token of each sequence, from its row of the logits."""
-        constrained = [sequence for sequence, _ in draws if sequence.matcher is not None]
+    def _draw(self, draws: list[tuple[Sequence, int, int]], logits: Tensor) -> None:
+        """The next token of each sequence, from its row of the logits; with a draft, a token from each of its rows,
+        for as long as they are those that were guessed."""
+        constrained = [sequence for sequence, *_ in draws if sequence.matcher is not None]
         allowed = self._allowed(constrained) if constrained else {}
         draws = [draw for draw in draws if draw[0].matcher is None or draw[0] in allowed]
         if not draws:
             return
         rows = [
-            SamplingRow(s.sampling, s.prompt_ids, s.output_ids, len(s.output_ids), allowed.get(s)) for s, _ in draws
+            SamplingRow(
+                s.sampling,
+                s.prompt_ids,
+                [*s.output_ids, *s.draft[:guessed]] if guessed else s.output_ids,
+                len(s.output_ids) + guessed,
+                allowed.get(s),
+            )
+            for s, _, count in draws
+            for guessed in range(count)
         ]
         if len(rows) < logits.shape[0]:
-            logits = logits[int32(row for _, row in draws).to(logits.device)]
-        for (sequence, _), drawn in zip(draws, self._sample(logits, rows), strict=True):
-            if isinstance(drawn, LogitsError):
-                self._reject(sequence, "invalid", f"No token can be drawn: {drawn}")
-                continue
+            indices = (row for _, first, count in draws for row in range(first, first + count))
+            logits = logits[int32(indices).to(logits.device)]
+        drawn = iter(self._sample(logits, rows))
+        for sequence, _, count in draws:
+            self._take(sequence, list(islice(drawn, count)))
+
+    def _take(self, sequence: Sequence, drawn: list[SampledToken | LogitsError]) -> None:
+        """Appends what was drawn after the known tokens and after each guess, as far as the guesses were right."""
+        draft, sequence.draft = sequence.draft, []
+        accepted = 0
+        for token, guess in zip_longest(drawn, draft):
+            if isinstance(token, LogitsError):
+                return self._reject(sequence, "invalid", f"No token can be drawn: {token}")
             try:
-                self._num_forced += sequence.append(drawn.token_id, drawn.logprobs)
+                self._num_forced += sequence.append(token.token_id, token.logprobs)
             except GrammarError as error:
-                self._reject(sequence, "grammar", str(error))
+                return self._reject(sequence, "grammar", str(error))
+            if sequence.finish_reason is not None or token.token_id != guess:
+                break
+            accepted += 1
+        if draft and sequence.lookup is not None:
+            sequence.lookup.learn(len(draft), accepted, sequence.num_tokens)
+            self._num_drafted += len(draft)
+            self._num_accepted += accepted
+            self.scheduler.advance(sequence, sequence.num_computed + accepted)
 
     def _sample(self, logits: Tensor, rows: list[SamplingRow]) -> list[SampledToken | LogitsError]:
         """One token per row. A row that cannot give one does not hurt the others."""

@@ -50,6 +50,7 @@ def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
         max_waiting=config.max_waiting,
         grammar_compiler=grammars,
         grammar_timeout=config.grammar_timeout,
+        speculative_tokens=config.speculative_tokens,
     )
     info = EngineInfo(
         model=config.name, device=runner.device, dtype=runner.dtype, backend=runner.backend,

@@ -86,6 +86,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int = 0
     steps: int = 0
     forced_tokens: int = 0  # tokens a grammar left no choice about, which skipped a forward pass
+    drafted_tokens: int = 0  # guesses that a step checked (see `speculation`)
+    accepted_tokens: int = 0  # those that were right, each a forward pass saved
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,5 +161,6 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_running: int = 64
     max_waiting: int = 256
     threads: int = 0  # 0: as many as there are cores
+    speculative_tokens: int = 7  # most tokens guessed for one request in one step; 0: none
     grammar_timeout: float = 10.0  # seconds
     heartbeat_interval: float = 1.0  # seconds

@@ -68,7 +68,9 @@ class Scheduler:
                 budget = self._admit(budget, chunks, before=sequence)
             start = sequence.num_computed
             floor = int(sequence.decoding)
-            end = min(sequence.num_tokens, start + floor + budget)
+            end = min(sequence.num_tokens + len(sequence.draft), start + floor + budget)
+            if sequence.draft and not self.blocks.extend(sequence, end):
+                end = start + floor  # nobody gives up blocks for a guess
             if end == start or not self._make_room(sequence, end):
                 continue
             budget -= end - start - floor
@@ -78,17 +80,21 @@ class Scheduler:
 
     def commit(self, chunks: list[Chunk]) -> None:
         """The chunks have been computed: their full blocks can be shared from now on."""
-        size = self.blocks.block_size
         for sequence, _, end in chunks:
-            sequence.num_computed = end
-            if end // size > len(sequence.nodes):
-                self.blocks.commit(sequence)
+            self.advance(sequence, min(end, sequence.num_tokens))  # guesses count once they are accepted
+
+    def advance(self, sequence: Sequence, num_computed: int) -> None:
+        """So many of the sequence's tokens have keys and values now."""
+        sequence.num_computed = num_computed
+        if num_computed // self.blocks.block_size > len(sequence.nodes):
+            self.blocks.commit(sequence)
 
     def preempt(self, sequence: Sequence) -> None:
         """Back to the queue without blocks. It starts again from what the cache still holds by then."""
         self.running.remove(sequence)
         self.blocks.release(sequence)
         sequence.decoding = False
+        sequence.draft = []
         self.num_preemptions += 1
         self.add(sequence)
 

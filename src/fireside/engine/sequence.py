@@ -11,6 +11,7 @@ from fireside.engine.messages import FinishReason, GenerationRequest, TokenLogpr
 if TYPE_CHECKING:
     from fireside.engine.grammar import GrammarMatcher
     from fireside.engine.prefix_cache import Node
+    from fireside.engine.speculation import PromptLookup
 
 
 class SequenceState(Enum):
@@ -36,6 +37,8 @@ class Sequence:
     num_computed: known tokens whose keys and values exist.
     num_scored: known tokens that need no log-probability from a later forward pass (known already, or not wanted).
     decoding: it has caught up with its known tokens since it was admitted, so every step gives it at least one token.
+    draft: guesses of what follows the known tokens, checked by the step that they were made for; see `speculation`.
+    lookup: where its guesses come from, if it is guessed for.
     awaits: (another sequence, n): that one is computing the first n tokens of this prompt; worth waiting for.
     cached_tokens: prompt tokens that came from the prefix cache; None until it was first admitted.
     finish_reason: set as soon as the end is known; the sequence then only waits for log-probabilities still missing.
@@ -47,8 +50,10 @@ class Sequence:
         "block_table",
         "cached_tokens",
         "decoding",
+        "draft",
         "finish_reason",
         "logprobs",
+        "lookup",
         "matcher",
         "max_length",
         "nodes",
@@ -82,6 +87,8 @@ class Sequence:
         self.nodes: list[Node] = []
         self.num_computed = 0
         self.decoding = False
+        self.draft: list[int] = []
+        self.lookup: PromptLookup | None = None
         self.awaits: tuple[Sequence, int] | None = None
         self.cached_tokens: int | None = None
 
@@ -123,10 +130,12 @@ class Sequence:
         return len(self.output_ids) >= self.sampling.min_tokens
 
     def tokens(self, start: int, end: int) -> tuple[int, ...]:
-        """Known tokens [start, end)."""
+        """Known tokens [start, end), and guesses where `end` goes beyond them."""
         boundary = len(self.prompt_ids)
         if end <= boundary:
             return self.prompt_ids[start:end]
+        if end > self.num_tokens:
+            return (*self.tokens(start, self.num_tokens), *self.draft[: end - self.num_tokens])
         if start >= boundary:
             return tuple(self.output_ids[start - boundary : end - boundary])
         return (*self.prompt_ids[start:], *self.output_ids[: end - boundary])

@@ -34,6 +34,8 @@ _ENGINE_COUNTERS = {
     "preemptions": "Requests put back into the queue because blocks ran out.",
     "steps": "Steps of the engine.",
     "forced_tokens": "Tokens that a grammar left no choice about, which skipped a forward pass.",
+    "drafted_tokens": "Guesses of next tokens that a forward pass checked.",
+    "accepted_tokens": "Guesses that were right, each a forward pass saved.",
 }
 
 

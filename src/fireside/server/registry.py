@@ -75,6 +75,7 @@ def open_models(settings: Settings) -> ModelRegistry:
         max_running=settings.max_running,
         max_waiting=settings.max_waiting,
         threads=settings.threads,
+        speculative_tokens=settings.speculative_tokens,
         grammar_timeout=settings.grammar_timeout,
     )
     engine = WorkerClient(
