@@ -36,12 +36,14 @@ async def healthz() -> Health:
 
 @router.get("/readyz")
 async def readyz(context: CurrentContext) -> Readiness:
-    """The default model can answer; 503 with the reason in the envelope while it cannot."""
+    """The default model can answer; 503 while it cannot, with the reason in the envelope if no keys are configured:
+    this route asks for none, and a reason may name files."""
     model = context.models.default
     state = model.engine.state
     if state is not EngineState.READY:
         yet = "" if state in (EngineState.FAILED, EngineState.CLOSED) else " yet"
-        raise EngineUnavailable(f"{model.name} cannot answer{yet}: {model.engine.reason}")
+        reason = "" if context.settings.api_keys else f": {model.engine.reason}"
+        raise EngineUnavailable(f"{model.name} cannot answer{yet}{reason}")
     return Readiness()
 
 
