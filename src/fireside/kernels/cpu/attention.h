@@ -71,8 +71,8 @@ void attend(const Query* queries, int partition, int head_dim, Keys keys, Values
     alignas(64) float sums[NQ][MAX_HEAD_DIM];
     alignas(64) float p[NQ][LANES];
     const float nothing = -std::numeric_limits<float>::infinity();
-    i32x16 lane;
-    for (int i = 0; i < LANES; ++i) lane[i] = i;
+    constexpr int32_t LANE[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const i32x16 lane = load<i32x16>(LANE);
     for (int q = 0; q < NQ; ++q) {
         peaks[q] = nothing;
         weights[q] = f32x16{};
@@ -93,7 +93,7 @@ void attend(const Query* queries, int partition, int head_dim, Keys keys, Values
                 continue;
             }
             const i32x16 at = lane + position;
-            const f32x16 seen = ((at >= queries[q].begin) & (at < queries[q].end)) ? scores[q] : splat(nothing);
+            const f32x16 seen = select((at >= queries[q].begin) & (at < queries[q].end), scores[q], splat(nothing));
             const float peak = horizontal_max(seen);
             if (peak > peaks[q]) {
                 const f32x16 shrink = exp(splat(peaks[q] - peak));  // 0 the first time

@@ -60,13 +60,13 @@ struct Activations {
             const f32x16 a = load<f32x16>(x + g * GROUP), b = load<f32x16>(x + g * GROUP + LANES);
             const float largest = horizontal_max(max(max(a, -a), max(b, -b)));
             const f32x16 inverse = splat(largest > 0 ? 127.0f / largest : 0.0f);
-            // A maximum passes over NaN, and int8 has none: what is no number must not come out as one.
+            // A maximum passes over NaN, and int8 has none: that a value is no number is told by the scale.
             scales[group + g] = std::isnan(square) ? square : largest / 127.0f;
             outliers[group + g] = largest > limit;
-            uint32_t total = 0, error_total = 0;
+            int total = 0, error_total = 0;
             for (int h = 0; h < 2; ++h) {
                 const size_t half = 2 * (group + g) + h;
-                const f32x16 exact = (h ? b : a) * inverse;
+                const f32x16 exact = min(max((h ? b : a) * inverse, splat(-127.0f)), splat(127.0f));
                 const i32x16 q = round_to_int(exact);
                 sums[half] = put(quants + half * LANES, q);
                 total += sums[half];
@@ -74,17 +74,17 @@ struct Activations {
                 error_sums[half] = put(errors + half * LANES, round_to_int((exact - to_float(q)) * splat(FINER)));
                 error_total += error_sums[half];
             }
-            totals[group + g] = scales[group + g] * ((float)(int32_t)total + (float)(int32_t)error_total / FINER);
+            totals[group + g] = scales[group + g] * ((float)total + (float)error_total / FINER);
         }
     }
 
    private:
     static int32_t put(int8_t* out, i32x16 q) {
-        typedef int8_t i8x16 __attribute__((vector_size(16)));
-        store(out, __builtin_convertvector(q, i8x16));
-        uint32_t sum = 0;  // unsigned: of NaN come numbers that overflow
-        for (int i = 0; i < LANES; ++i) sum += (uint32_t)q[i];
-        return (int32_t)sum;
+        store_bytes(out, q);
+        int32_t lanes[LANES], sum = 0;
+        store(lanes, q);
+        for (const int32_t lane : lanes) sum += lane;
+        return sum;
     }
 };
 
@@ -121,7 +121,11 @@ inline void quantized_tile(const Matrix& m, int tile, const Activations& a, int 
             const int32_t* sum = value_sums + at / 16;
             i32x16 acc = MINS ? i32x16{} : splat(-m.zero * (G == 32 ? sum[0] + sum[1] : sum[0]));
 #pragma GCC unroll 8
-            for (int j = 0; j < VECTORS; ++j) acc = dot4<BITS == 4 ? 15 : 255>(acc, w[j], values + at + 4 * j);
+            for (int j = 0; j < VECTORS; ++j) {
+                int32_t word;
+                std::memcpy(&word, values + at + 4 * j, 4);
+                acc = dot4<BITS == 4 ? 15 : 255>(acc, w[j], word);
+            }
             return to_float(acc) * scale;
         };
 #pragma GCC unroll 8
@@ -184,18 +188,19 @@ template <int T>
                 : quantized_tile<8, 16, true, false, T>(m, tile, a, first, out);
 }
 
-// Calls take(token, product) for `count` tokens from `first` on and one tile of rows, eight tokens at a time.
+// Calls take(token, product) for `count` tokens from `first` on and one tile of rows, up to eight tokens at a time.
 template <class Take>
 inline void multiply_tile(const Matrix& m, int tile, int first, const Activations& a, int count, Take take) {
     int t = first;
     const int end = first + count;
     const auto run = [&](auto width) {
         constexpr int T = decltype(width)::value;
-        for (; end - t >= T; t += T) {
-            f32x16 out[T];
-            tile_product<T>(m, tile, a, t, out);
-            for (int i = 0; i < T; ++i) take(t + i, out[i]);
-        }
+        if constexpr (T <= FIRESIDE_WIDTH / 8)  // more would not fit the registers
+            for (; end - t >= T; t += T) {
+                f32x16 out[T];
+                tile_product<T>(m, tile, a, t, out);
+                for (int i = 0; i < T; ++i) take(t + i, out[i]);
+            }
     };
     run(std::integral_constant<int, 8>());
     run(std::integral_constant<int, 4>());
