@@ -28,7 +28,13 @@ case "$*" in
   *--version*) echo fake 1;;
   *) echo x >> "$0.count"; while [ "$1" != -o ]; do shift; done; echo > "$2";;
 esac"""
-FAILING = 'case "$*" in *--version*) ;; *) echo "decoder.cpp:1: error: no such vector" >&2; exit 1;; esac'
+# As clang on ARM: it knows its own processor under one name only.
+PARTICULAR = """
+case "$*" in
+  *--version*) ;;
+  *-march=native*) echo "error: the compiler does not support '-march=native'" >&2; exit 1;;
+  *) echo "$*" > "$0.arguments"; while [ "$1" != -o ]; do shift; done; echo > "$2";;
+esac"""
 BUILD_AND_PRINT = """
 import sys
 from pathlib import Path
@@ -38,7 +44,7 @@ print(build_library(Path(sys.argv[1])))
 
 
 @needs_compiler
-def test_the_real_compiler_builds_a_library_that_loads(tmp_path: Path) -> None:
+def test_the_real_compiler_builds_a_library_that_loads() -> None:
     load_library(build_library())  # from the user's cache: the other tests have paid for it
     assert load_library().fireside_abi() == 1
 
@@ -80,6 +86,20 @@ def test_a_broken_compiler_is_named_with_its_first_error(
     with pytest.raises(NativeUnavailable, match=expected):
         build_library(tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_compiler_that_calls_the_processor_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(fake_compiler(tmp_path, PARTICULAR)))
+    build_library(tmp_path / "cache")
+    assert "-mcpu=native" in (tmp_path / "fake-c++.arguments").read_text()
+
+
+def test_a_compiler_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = fake_compiler(tmp_path, "")
+    compiler.write_bytes(b"\0not a program")
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(NativeUnavailable, match=r"fake-c\+\+ cannot be run"):
+        build_library(tmp_path / "cache")
 
 
 def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
