@@ -19,12 +19,13 @@ PEERS     := .peers
 HAS_PEERS := $(PEERS)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-quick lint format lock peers clean
+.PHONY: help serve test test-quick test-native lint format lock peers clean
 
 help:
 	@echo "make serve       install, fetch the default model, serve it on http://127.0.0.1:8000"
 	@echo "make test        install what the tests need and run them all"
 	@echo "make test-quick  the same, what failed last first, up to the first failure"
+	@echo "make test-native the native kernels' tests under GCC's address and undefined behaviour sanitizers"
 	@echo "make lint        ruff, mypy --strict, the layers of the architecture"
 	@echo "make format      let ruff format and fix"
 	@echo "make lock        resolve every dependency anew into $(PINS)"
@@ -39,6 +40,15 @@ test: $(HAS_TEST)
 
 test-quick: $(HAS_TEST)
 	$(BIN)/pytest --exitfirst --failed-first
+
+# Python itself is not built for them, so their libraries come first by LD_PRELOAD, but never before the compiler. The
+# test left out limits the address space, which they need whole.
+SANITIZED := CXX=$(CURDIR)/tests/kernels/sanitized-c++ XDG_CACHE_HOME=$(CURDIR)/build/sanitized
+test-native: $(HAS_TEST)
+	$(SANITIZED) $(BIN)/python -c 'from fireside.kernels.cpu.build import build_library; print(build_library())'
+	$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  $(BIN)/pytest -k 'not without_memory' tests/kernels/test_matmul.py tests/engine/test_native_runner.py
 
 lint: $(HAS_TEST)
 	$(BIN)/ruff check .
