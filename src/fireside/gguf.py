@@ -89,7 +89,7 @@ class GGUFFile:
         try:
             self._read()
         except (struct.error, UnicodeDecodeError, IndexError) as error:
-            raise ModelError(f"{path} is damaged or incomplete (its header ends early): fetch it again") from error
+            raise ModelError(f"{path} is damaged or incomplete (its header cannot be read): fetch it again") from error
 
     def _read(self) -> None:
         if self.data[:4] != MAGIC:
@@ -101,7 +101,7 @@ class GGUFFile:
         tensor_count, metadata_count = self._count(), self._count()
         self.metadata: dict[str, Any] = {}
         for _ in range(metadata_count):
-            key = self._string()
+            key = self._string("strict")
             self.metadata[key] = self._value(self._scalar("<I"))
         entries = [self._tensor_entry() for _ in range(tensor_count)]
         alignment = self.metadata.get("general.alignment", 32)
@@ -111,7 +111,7 @@ class GGUFFile:
         self.tensors = {name: self._locate(name, shape, code, start + offset) for name, shape, code, offset in entries}
 
     def _tensor_entry(self) -> tuple[str, tuple[int, ...], int, int]:
-        name = self._string()
+        name = self._string("strict")
         rank = self._scalar("<I")
         if rank > 4:
             raise ModelError(f"{self.path} is damaged: tensor {name} has {rank} dimensions")
@@ -148,13 +148,14 @@ class GGUFFile:
             raise ModelError(f"{self.path} is damaged: it claims {count:,} items in one list")
         return count
 
-    def _string(self) -> str:
+    def _string(self, errors: str = "surrogateescape") -> str:
+        """Names are strict, for they stand in messages; a vocabulary's pieces may be any bytes."""
         length = self._scalar("<Q")
         if length > MAX_STRING or self._position + length > len(self.data):
             raise ModelError(f"{self.path} is damaged or incomplete: it claims a text of {length:,} bytes")
         raw = self.data[self._position : self._position + length]
         self._position += length
-        return raw.decode("utf-8", errors="surrogateescape")
+        return raw.decode("utf-8", errors)
 
     def _value(self, kind: int, depth: int = 0) -> Any:
         if kind in _SCALARS:

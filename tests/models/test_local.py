@@ -44,6 +44,11 @@ def write_folder(folder: Path, **files: Any) -> Path:
     return folder
 
 
+def header_only(text: bytes) -> bytes:
+    """A safetensors file without data."""
+    return len(text).to_bytes(8, "little") + text
+
+
 def write_gguf(path: Path, tokens: list[str] | None = None, **metadata: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(path, "llama")
@@ -135,6 +140,8 @@ def test_sampling_of_the_catalog_counts_where_the_gguf_is_silent(tmp_path: Path)
 def test_gguf_end_of_turn_counts_only_as_a_special_token(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", tokens=["a", "</s>", "x", "y"])
     assert open_model(path).generation.eos_token_ids == (1,)
+    path = write_gguf(tmp_path / "other.gguf", tokens=["a"])  # its eos, 1, is beyond the vocabulary
+    assert open_model(path).generation.eos_token_ids == ()
 
 
 def test_folder_with_one_gguf_opens_and_with_two_asks_which(tmp_path: Path) -> None:
@@ -160,9 +167,15 @@ def test_truncated_gguf_is_named(tmp_path: Path, keep: int) -> None:
         (lambda data: data[:-1], "is incomplete: its tensors end at byte"),
         (lambda data: data[:20], "header would be longer than the file"),
         (lambda data: b"", "header would be longer than the file"),
-        (lambda data: b"\x02" + bytes(7) + b"[]", "does not describe tensors"),
-        (lambda data: b"\x02" + bytes(7) + b"\xff\xff", "is not JSON"),
-        (lambda data: b"\x08" + bytes(7) + b'{"a": 5}', "does not describe tensors"),
+        (lambda data: header_only(b"[]"), "does not describe tensors"),
+        (lambda data: header_only(b"\xff\xff"), "is not JSON"),
+        (lambda data: header_only(b'{"a": 5}'), "does not describe tensors"),
+        (lambda data: data.replace(b"[16,32]", b'["a",2]'), "does not describe tensors"),
+        (lambda data: data.replace(b"[16,32]", b"[-1,32]"), "does not describe tensors"),
+        (
+            lambda data: header_only(b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1e999]}}'),
+            "not describe",
+        ),
     ],
 )
 def test_damaged_safetensors_is_named(tmp_path: Path, content: Any, message: str) -> None:
@@ -205,6 +218,8 @@ def test_pickles_are_refused_with_the_reason(tmp_path: Path) -> None:
         ({"config": []}, "must hold a JSON object"),
         ({"config": CONFIG | {"architectures": ["GPT2LMHeadModel"]}}, "GPT2LMHeadModel.*supported:"),
         ({"generation_config": {"eos_token_id": ["a"]}}, r"generation_config\.json: eos_token_id"),
+        ({"generation_config": {"eos_token_id": [2, -1]}}, r"eos_token_id is \[2, -1\]; .* below 16"),
+        ({"generation_config": {"eos_token_id": 16}}, r"eos_token_id is 16"),
         ({"generation_config": {"temperature": "hot"}}, "temperature is 'hot'"),
     ],
 )

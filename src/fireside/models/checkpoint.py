@@ -6,7 +6,6 @@ none is left over. `tensor` then hands out views of the map: nothing is read bef
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from abc import ABC, abstractmethod
@@ -22,9 +21,9 @@ from torch import Tensor
 
 from fireside.errors import ModelError
 from fireside.gguf import GGMLType, GGUFFile
-from fireside.models.config import ModelConfig, config_from_hf
+from fireside.models.config import ModelConfig
 from fireside.models.gguf_config import config_from_gguf_file
-from fireside.models.local import open_model, safetensors_files
+from fireside.models.local import open_model, read_hf_config, safetensors_files
 from fireside.models.quantization import FLOAT_DTYPES, QuantizedTensor, dequantize
 from fireside.models.safetensors_header import read_header
 
@@ -141,7 +140,7 @@ class SafetensorsCheckpoint(Checkpoint):
                 types[stored.dtype] += stored.num_elements
         if not types:
             raise ModelError(f"{folder} holds no tensors")
-        super().__init__(folder, config_from_hf(*_read_config(folder)), types.most_common(1)[0][0])
+        super().__init__(folder, read_hf_config(folder)[1], types.most_common(1)[0][0])
         # Old checkpoints store rotary tables, and tied ones the head a second time.
         ignored = {name for name in shapes if name.endswith("rotary_emb.inv_freq")}
         if self.config.tie_word_embeddings:
@@ -159,19 +158,6 @@ class SafetensorsCheckpoint(Checkpoint):
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file}: tensor {name} cannot be read: {error}") from error
         return weights
-
-
-def _read_config(folder: Path) -> tuple[dict[str, Any], str]:
-    path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{folder} has safetensors but no config.json, which says what they are") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise ModelError(f"{path} must hold a JSON object")
-    return raw, str(path)
 
 
 class GGUFCheckpoint(Checkpoint):

@@ -152,6 +152,15 @@ def is_model_name(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text) is not None and not text.lower().endswith(".gguf")
 
 
+def read_hf_config(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
+    """The `config.json` of a Hugging Face folder, as it is and as we understand it. Raises `ModelError`."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} has safetensors but no config.json, which says what they are")
+    raw = read_json(path)
+    return raw, config_from_hf(raw, str(path))
+
+
 def safetensors_files(folder: Path) -> list[Path]:
     """The weights of a Hugging Face folder: `model.safetensors`, or the shards that its index names.
 
@@ -192,11 +201,7 @@ def _single_gguf(folder: Path) -> Path:
 
 
 def _open_safetensors(folder: Path, name: str) -> LocalModel:
-    config_path = folder / "config.json"
-    if not config_path.is_file():
-        raise ModelError(f"{folder} has safetensors but no config.json, which says what they are")
-    raw = read_json(config_path)
-    config = config_from_hf(raw, str(config_path))
+    raw, config = read_hf_config(folder)
     files = safetensors_files(folder)
     types: Counter[str] = Counter()
     for file in files:
@@ -207,7 +212,7 @@ def _open_safetensors(folder: Path, name: str) -> LocalModel:
         path=folder,
         format="safetensors",
         config=config,
-        generation=_hf_generation(folder, raw),
+        generation=_hf_generation(folder, raw, config.vocab_size),
         chat_template=_hf_chat_template(folder),
         weight_type=_commonest(types, folder),
         size_bytes=sum(file.stat().st_size for file in files),
@@ -215,17 +220,21 @@ def _open_safetensors(folder: Path, name: str) -> LocalModel:
     )
 
 
-def _hf_generation(folder: Path, config: Mapping[str, Any]) -> GenerationDefaults:
+def _hf_generation(folder: Path, config: Mapping[str, Any], vocab_size: int) -> GenerationDefaults:
     path = folder / "generation_config.json"
     raw = read_json(path)
     fields = Fields(raw, str(path))
     eos = raw.get("eos_token_id")
     eos = config.get("eos_token_id") if eos is None else eos
     ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
-    if not all(isinstance(item, int) for item in ids):
-        raise ModelError(f"{path}: eos_token_id is {eos!r}; it must be a token id or a list of them")
+    if not all(isinstance(item, int) and 0 <= item < vocab_size for item in ids):
+        raise ModelError(f"{path}: eos_token_id is {eos!r}; it must be a token id below {vocab_size}, or a list")
+    return _generation(tuple(ids), fields)
+
+
+def _generation(eos_token_ids: tuple[int, ...], fields: Fields) -> GenerationDefaults:
     return GenerationDefaults(
-        eos_token_ids=tuple(ids),
+        eos_token_ids=eos_token_ids,
         temperature=fields.optional_number("temperature"),
         top_p=fields.optional_number("top_p"),
         top_k=fields.optional_integer("top_k"),
@@ -285,15 +294,7 @@ def _gguf_generation(metadata: Mapping[str, Any], record: Mapping[str, Any], pat
     known = record.get("generation")
     values = dict(known) if isinstance(known, dict) else {}
     values |= {ours: metadata[theirs] for ours, theirs in _GGUF_SAMPLING.items() if theirs in metadata}
-    fields = Fields(values, str(path))
-    return GenerationDefaults(
-        eos_token_ids=_gguf_eos_ids(metadata),
-        temperature=fields.optional_number("temperature"),
-        top_p=fields.optional_number("top_p"),
-        top_k=fields.optional_integer("top_k"),
-        min_p=fields.optional_number("min_p"),
-        repetition_penalty=fields.optional_number("repetition_penalty"),
-    )
+    return _generation(_gguf_eos_ids(metadata), Fields(values, str(path)))
 
 
 def _gguf_eos_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
@@ -304,7 +305,8 @@ def _gguf_eos_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
         for index, (token, kind) in enumerate(zip(tokens, types, strict=False))
         if kind in _GGUF_SPECIAL_TYPES and token in _END_OF_TURN
     ]
-    return tuple(dict.fromkeys(item for item in [*named, *special] if isinstance(item, int)))
+    # Some converters write an id beyond the vocabulary where there is none; llama.cpp passes over it too.
+    return tuple(dict.fromkeys(i for i in [*named, *special] if isinstance(i, int) and 0 <= i < len(tokens)))
 
 
 def _commonest(types: Counter[str], path: Path) -> str:

@@ -48,12 +48,18 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         raise ModelError(f"{path} is not a safetensors file, or is damaged: its header is not JSON") from error
     try:
         header.pop("__metadata__", None)
-        tensors = {name: StoredTensor(str(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()}
+        tensors = {name: StoredTensor(str(entry["dtype"]), _shape(entry["shape"])) for name, entry in header.items()}
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{path} is damaged: its header does not describe tensors") from error
     if 8 + length + end > size:
         raise ModelError(
             f"{path} is incomplete: its tensors end at byte {8 + length + end:,}, the file at {size:,}; fetch it again"
         )
     return tensors
+
+
+def _shape(value: list[int]) -> tuple[int, ...]:
+    if not all(isinstance(size, int) and size >= 0 for size in value):
+        raise ValueError(f"{value} is no shape")
+    return tuple(value)
