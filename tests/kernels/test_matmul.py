@@ -73,6 +73,19 @@ def test_quantised_products_are_exact_for_the_quantised_tokens(kind: str) -> Non
     assert (actual - exact)[with_outliers].norm() < 0.5 * (plain - exact)[with_outliers].norm()
 
 
+# Bits per weight, its share of the scales included. In the file they are 2.6 (Q2_K) to 8.5 (Q8_0).
+PACKED_BITS = {
+    "Q4_0": 4.5, "Q4_1": 5, "Q5_0": 8.5, "Q5_1": 9, "Q8_0": 8.5,
+    "Q2_K": 8, "Q3_K": 6, "Q4_K": 6, "Q5_K": 10, "Q6_K": 10,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", QUANTISED)
+def test_packed_size(kind: str) -> None:
+    matrix, _ = quantised(kind, 64, 512)
+    assert matrix.nbytes * 8 / (64 * 512) == PACKED_BITS[kind]
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_float_products(dtype: torch.dtype) -> None:
     weights = torch.randn(49, 500, generator=torch.Generator().manual_seed(0)).to(dtype)

@@ -96,7 +96,7 @@ def _q8_0(blocks: Tensor) -> Groups:
 def _q2_k(blocks: Tensor) -> Groups:
     scales, qs, d, dmin = torch.split(blocks, [16, 64, 2, 2], dim=1)
     minimums = -(_half(dmin) * (scales >> 4).float())
-    return Groups(_fields(qs, 2, 32), _half(d) * (scales & 15).float(), minimums, wide=True)
+    return Groups(_fields(qs, 2, 32), _half(d) * (scales & 15).float(), minimums, bits=4, wide=True)
 
 
 def _q3_k(blocks: Tensor) -> Groups:
@@ -105,7 +105,7 @@ def _q3_k(blocks: Tensor) -> Groups:
     low, high = torch.split(scales, [8, 4], dim=1)
     six_bits = _fields(low, 4, 8) | (_fields(high, 2, 4) << 4)
     q = _fields(qs, 2, 32) | (_fields(hmask, 1, 32) << 2)
-    return Groups(q, _half(d) * (six_bits.float() - 32), zero=4, wide=True)
+    return Groups(q, _half(d) * (six_bits.float() - 32), zero=4, bits=4, wide=True)
 
 
 def _scales_and_minimums(packed: Tensor) -> tuple[Tensor, Tensor]:

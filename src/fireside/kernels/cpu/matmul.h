@@ -179,7 +179,10 @@ template <int T>
     if (m.bits == 4 && !m.wide_scales)
         return mins ? quantized_tile<4, 32, false, true, T>(m, tile, a, first, out)
                     : quantized_tile<4, 32, false, false, T>(m, tile, a, first, out);
-    if (m.bits == 4) return quantized_tile<4, 32, true, true, T>(m, tile, a, first, out);
+    if (m.bits == 4 && m.group == 32) return quantized_tile<4, 32, true, true, T>(m, tile, a, first, out);
+    if (m.bits == 4)
+        return mins ? quantized_tile<4, 16, true, true, T>(m, tile, a, first, out)
+                    : quantized_tile<4, 16, true, false, T>(m, tile, a, first, out);
     if (!m.wide_scales)
         return mins ? quantized_tile<8, 32, false, true, T>(m, tile, a, first, out)
                     : quantized_tile<8, 32, false, false, T>(m, tile, a, first, out);
@@ -231,8 +234,9 @@ inline void unpack_row(const Matrix& m, int row, float* out) {
         for (int c = 0; c < m.group; ++c) {
             int q;
             if (m.bits == 4) {
-                const uint8_t byte = w[(c % 16) / 4 * 64 + lane * 4 + c % 4];
-                q = c < 16 ? byte & 15 : byte >> 4;
+                const int half = m.group / 2;
+                const uint8_t byte = w[(c % half) / 4 * 64 + lane * 4 + c % 4];
+                q = c < half ? byte & 15 : byte >> 4;
             } else {
                 q = w[c / 4 * 64 + lane * 4 + c % 4];
             }

@@ -93,7 +93,7 @@ def _pack_rows(data: Tensor, kind: GGMLType, columns: int) -> PackedMatrix:
     # [rows, groups, strips of four columns, 4] -> [tiles, groups, strips, 16 rows, 4]
     quants = pad(blocks.quants.reshape(rows, columns), (0, 0, 0, -rows % LANES))
     strips = quants.reshape(-1, LANES, groups, group // 4, 4).permute(0, 2, 3, 1, 4)
-    if blocks.bits == 4:  # columns 0-15 of a group in the low halves of its bytes, 16-31 in the high ones
+    if blocks.bits == 4:  # the first half of a group's columns in the low halves of its bytes, the second in the high
         half = group // 8
         strips = strips[:, :, :half] | (strips[:, :, half:] << 4)
 
