@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fireside.gguf import GGMLType
+from fireside.kernels.cpu import packing
 from fireside.kernels.cpu.library import load_library
 from fireside.kernels.cpu.packing import PackedMatrix, pack_float, pack_quantized
 from tests.kernels.native import needs_compiler
@@ -84,6 +85,16 @@ PACKED_BITS = {
 def test_packed_size(kind: str) -> None:
     matrix, _ = quantised(kind, 64, 512)
     assert matrix.nbytes * 8 / (64 * 512) == PACKED_BITS[kind]
+
+
+@pytest.mark.parametrize("kind", QUANTISED)
+def test_packing_in_chunks_changes_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = quantised(kind, 49, 512)
+    monkeypatch.setattr(packing, "_WEIGHTS_PER_CHUNK", 1)  # a tile at a time
+    chunks, _ = quantised.__wrapped__(kind, 49, 512)
+    for name in ("weights", "scales", "minimums"):
+        ours, theirs = getattr(chunks, name), getattr(whole, name)
+        assert ours is theirs is None or torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

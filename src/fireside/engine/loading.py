@@ -65,7 +65,6 @@ def load_runner(checkpoint: Checkpoint, config: WorkerConfig, max_context: int) 
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("device is set to cuda, but PyTorch finds no GPU here: set it to auto or cpu")
     threads = config.threads or available_cores()
-    torch.set_num_threads(threads)
     if device == "cpu":
         try:
             return _native(checkpoint, config, max_context, threads)
@@ -75,6 +74,7 @@ def load_runner(checkpoint: Checkpoint, config: WorkerConfig, max_context: int) 
             log.warning("native kernels are off, PyTorch serves instead, several times slower: %s", reason)
     elif config.dtype == "quantized":
         raise ModelError("dtype is set to quantized, which only the CPU's native kernels compute with: set it to auto")
+    torch.set_num_threads(threads)
     dtype = _DTYPES.get(config.dtype) or (torch.bfloat16 if device == "cuda" else torch.float32)
     decoder = load_decoder(checkpoint, dtype, device)
     return TorchRunner(decoder, _num_blocks(checkpoint.config, config, max_context, dtype, device), BLOCK_SIZE)
@@ -88,11 +88,10 @@ def _native(checkpoint: Checkpoint, config: WorkerConfig, max_context: int, thre
     dtype = _DTYPES.get(config.dtype)
     cache_dtype = torch.float32 if dtype == torch.float32 else torch.bfloat16
     blocks = _num_blocks(checkpoint.config, config, max_context, cache_dtype, "cpu")
-    runner = NativeRunner(checkpoint, num_blocks=blocks, max_context=max_context, threads=threads, dtype=dtype)
-    # Packing was PyTorch's work; from now on it only samples. Its idle threads spin for a while, on the cores that the
-    # native step wants next.
+    # PyTorch only packs, many small operations on several matrices at once, and then samples. Threads of its own would
+    # wait for each other at every operation, and spin on the cores that the native step wants next.
     torch.set_num_threads(1)
-    return runner
+    return NativeRunner(checkpoint, num_blocks=blocks, max_context=max_context, threads=threads, dtype=dtype)
 
 
 def _num_blocks(

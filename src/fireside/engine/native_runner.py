@@ -6,6 +6,8 @@ every floating-point sum (norms, group scales, attention) has one order that doe
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 
@@ -69,11 +71,11 @@ class NativeRunner:
             weight = checkpoint.tensor(name)
             if isinstance(weight, QuantizedTensor):
                 if dtype is None:
-                    packed = pack_quantized(weight.data, weight.type, weight.shape)
-                    for numbers in (packed.scales, packed.minimums):
+                    tiles = pack_quantized(weight.data, weight.type, weight.shape)
+                    for numbers in (tiles.scales, tiles.minimums):
                         if numbers is not None:
                             checkpoint.check_finite(name, numbers)
-                    return packed
+                    return tiles
                 weight = weight.dequantize(dtype)
             checkpoint.check_finite(name, weight)
             return pack_float(weight if dtype is None else weight.to(dtype))
@@ -86,15 +88,18 @@ class NativeRunner:
             checkpoint.check_finite(name, values)
             return values.to(torch.float32).contiguous()
 
+        wanted = [name for name in checkpoint.names if len(checkpoint.shapes[name]) == 2]
+        with ThreadPoolExecutor(threads, thread_name_prefix="packing") as pool:
+            packed = dict(zip(wanted, pool.map(matrix, wanted), strict=True))
         layers = []
         for index in range(config.num_hidden_layers):
             prefix = f"model.layers.{index}."
-            matrices = {key: matrix(f"{prefix}{name}.weight") for key, name in _PROJECTIONS.items()}
+            matrices = {key: packed[f"{prefix}{name}.weight"] for key, name in _PROJECTIONS.items()}
             biases = {f"{key}_bias": vector(f"{prefix}{name}.bias") for key, name in _PROJECTIONS.items()}
             norms = {key: vector(f"{prefix}{name}.weight") for key, name in _NORMS.items()}
             layers.append(LayerWeights(**matrices, **biases, **norms))  # type: ignore[arg-type]
-        embedding = matrix("model.embed_tokens.weight")
-        head = matrix("lm_head.weight") if "lm_head.weight" in present else embedding
+        embedding = packed["model.embed_tokens.weight"]
+        head = packed.get("lm_head.weight", embedding)
         final_norm = vector("model.norm.weight")
         assert final_norm is not None
         frequencies, scale = rope_frequencies(config)
@@ -105,9 +110,8 @@ class NativeRunner:
             num_blocks=num_blocks, threads=threads,
             kv_dtype=torch.float32 if dtype == torch.float32 else torch.bfloat16,
         )  # fmt: skip
-        matrices_used = {id(m): m for layer in layers for m in vars(layer).values() if isinstance(m, PackedMatrix)}
-        #: bytes of weights that one decode step reads (the embedding counts only as the head)
-        self.weight_bytes = sum(m.nbytes for m in matrices_used.values()) + head.nbytes
+        #: bytes of weights that one decode step reads: of the embedding a row, unless it is the head too
+        self.weight_bytes = sum(m.nbytes for m in packed.values()) - (0 if head is embedding else embedding.nbytes)
 
     def forward(self, batch: ForwardBatch) -> Tensor:
         """Logits, float32 [L, vocab]."""

@@ -16,7 +16,7 @@ from fireside.kernels.ggml import unfold
 LANES = 16
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _QUANTIZED = 3
-_ROWS_PER_CHUNK = 4096  # packing needs a few times a chunk in temporaries; a large embedding must not
+_WEIGHTS_PER_CHUNK = 1 << 22  # packing takes a few bytes for each in temporaries; a large embedding must not
 
 
 class MatrixStruct(ctypes.Structure):
@@ -66,10 +66,11 @@ def pack_float(weight: Tensor) -> PackedMatrix:
 def pack_quantized(data: Tensor, kind: GGMLType, shape: tuple[int, int]) -> PackedMatrix:
     """ggml blocks, uint8 [rows, bytes per row], to tiles; exact, nothing is requantised."""
     rows, columns = shape
+    rows_per_chunk = max(1, _WEIGHTS_PER_CHUNK // columns // LANES) * LANES  # whole tiles
     row_bytes = columns // BLOCK_LAYOUT[kind][0] * BLOCK_LAYOUT[kind][1]
     chunks = [
-        _pack_rows(data[start : start + _ROWS_PER_CHUNK].reshape(-1, row_bytes), kind, columns)
-        for start in range(0, rows, _ROWS_PER_CHUNK)
+        _pack_rows(data[start : start + rows_per_chunk].reshape(-1, row_bytes), kind, columns)
+        for start in range(0, rows, rows_per_chunk)
     ]
     first = chunks[0]
 
