@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fireside.engine import loading
 from fireside.engine.loading import load_engine
@@ -77,6 +78,18 @@ def test_settings_bound_context_and_memory(tmp_path: Path) -> None:
         assert (info.num_blocks, info.max_context) == (4, 64)  # what the blocks hold, less than what was asked
     _, info = load_engine(config(path, max_context=100))
     assert info.max_context == 100
+
+
+@needs_compiler
+def test_the_cache_takes_a_share_of_what_the_weights_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny_model(tmp_path)
+    weights = sum(tensor.nbytes for tensor in load_file(path / "model.safetensors").values())
+    per_block = 2 * 2 * 2 * 16 * 2 * 16  # as above, 16 tokens
+    monkeypatch.setattr(loading, "available_memory", lambda: weights + 4 * 10 * per_block)
+    assert load_engine(config(path))[1].num_blocks == 10
+    monkeypatch.setattr(loading, "available_memory", lambda: weights)
+    with pytest.raises(ModelError, match=r"memory for 0 tokens .* beside the weights"):
+        load_engine(config(path))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import prod
 from pathlib import Path
 
 import torch
@@ -77,7 +78,8 @@ def load_runner(checkpoint: Checkpoint, config: WorkerConfig, max_context: int) 
     torch.set_num_threads(threads)
     dtype = _DTYPES.get(config.dtype) or (torch.bfloat16 if device == "cuda" else torch.float32)
     decoder = load_decoder(checkpoint, dtype, device)
-    return TorchRunner(decoder, _num_blocks(checkpoint.config, config, max_context, dtype, device), BLOCK_SIZE)
+    blocks = _num_blocks(checkpoint.config, config, max_context, dtype, _free_memory(device))
+    return TorchRunner(decoder, blocks, BLOCK_SIZE)
 
 
 def _native(checkpoint: Checkpoint, config: WorkerConfig, max_context: int, threads: int) -> NativeRunner:
@@ -87,26 +89,29 @@ def _native(checkpoint: Checkpoint, config: WorkerConfig, max_context: int, thre
     load_library()  # before any weight is read: without a compiler nothing else is worth doing
     dtype = _DTYPES.get(config.dtype)
     cache_dtype = torch.float32 if dtype == torch.float32 else torch.bfloat16
-    blocks = _num_blocks(checkpoint.config, config, max_context, cache_dtype, "cpu")
+    weights = checkpoint.nbytes if dtype is None else sum(map(prod, checkpoint.shapes.values())) * dtype.itemsize
+    blocks = _num_blocks(checkpoint.config, config, max_context, cache_dtype, _free_memory("cpu") - weights)
     # PyTorch only packs, many small operations on several matrices at once, and then samples. Threads of its own would
     # wait for each other at every operation, and spin on the cores that the native step wants next.
     torch.set_num_threads(1)
     return NativeRunner(checkpoint, num_blocks=blocks, max_context=max_context, threads=threads, dtype=dtype)
 
 
-def _num_blocks(
-    model: ModelConfig, config: WorkerConfig, max_context: int, cache_dtype: torch.dtype, device: str
-) -> int:
+def _free_memory(device: str) -> int:
+    return torch.cuda.mem_get_info()[0] if device == "cuda" else available_memory()
+
+
+def _num_blocks(model: ModelConfig, config: WorkerConfig, max_context: int, cache_dtype: torch.dtype, free: int) -> int:
+    """`free`: bytes of memory that the weights leave."""
     per_token = 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * cache_dtype.itemsize
     if config.kv_cache_memory is not None:
         tokens = config.kv_cache_memory // per_token
     else:
-        free = torch.cuda.mem_get_info()[0] if device == "cuda" else available_memory()
-        tokens = min(free // _CACHE_SHARE // per_token, max(_CACHE_TOKENS, max_context))
+        tokens = min(max(0, free) // _CACHE_SHARE // per_token, max(_CACHE_TOKENS, max_context))
     blocks = int(tokens) // BLOCK_SIZE
     if blocks < 2:
         raise ModelError(
-            f"there is memory for {tokens} tokens of keys and values at {per_token:,} bytes each, fewer than two "
-            f"blocks of {BLOCK_SIZE}: free some, or raise kv_cache_memory"
+            f"there is memory for {tokens} tokens of keys and values at {per_token:,} bytes each beside the weights, "
+            f"fewer than two blocks of {BLOCK_SIZE}: free some, or raise kv_cache_memory"
         )
     return blocks

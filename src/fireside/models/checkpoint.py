@@ -27,7 +27,7 @@ from fireside.models.local import open_model, read_hf_config, safetensors_files
 from fireside.models.quantization import FLOAT_DTYPES, QuantizedTensor, dequantize
 from fireside.models.safetensors_header import read_header
 
-SAFETENSORS_DTYPES = ("F32", "F16", "BF16")
+SAFETENSORS_DTYPES = {"F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -77,12 +77,14 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 class Checkpoint(ABC):
-    """Opened weights. `names` are canonical; `weight_type` is the type of most of them ("BF16", "Q4_1")."""
+    """Opened weights. `names` are canonical; `weight_type` is the type of most of them ("BF16", "Q4_1"), `nbytes`
+    what they take as they are stored."""
 
-    def __init__(self, path: Path, config: ModelConfig, weight_type: str) -> None:
+    def __init__(self, path: Path, config: ModelConfig, weight_type: str, nbytes: int) -> None:
         self.path = path
         self.config = config
         self.weight_type = weight_type
+        self.nbytes = nbytes
         self.shapes = expected_shapes(config)
 
     @property
@@ -140,7 +142,8 @@ class SafetensorsCheckpoint(Checkpoint):
                 types[stored.dtype] += stored.num_elements
         if not types:
             raise ModelError(f"{folder} holds no tensors")
-        super().__init__(folder, read_hf_config(folder)[1], types.most_common(1)[0][0])
+        nbytes = sum(count * SAFETENSORS_DTYPES[dtype] for dtype, count in types.items())
+        super().__init__(folder, read_hf_config(folder)[1], types.most_common(1)[0][0], nbytes)
         # Old checkpoints store rotary tables, and tied ones the head a second time.
         ignored = {name for name in shapes if name.endswith("rotary_emb.inv_freq")}
         if self.config.tie_word_embeddings:
@@ -170,7 +173,8 @@ class GGUFCheckpoint(Checkpoint):
             types[info.type.name] += prod(info.shape)
         if not types:
             raise ModelError(f"{path} holds no tensors")
-        super().__init__(path, config_from_gguf_file(file), types.most_common(1)[0][0])
+        nbytes = sum(info.nbytes for info in file.tensors.values())
+        super().__init__(path, config_from_gguf_file(file), types.most_common(1)[0][0], nbytes)
         self._spelling = {name: _gguf_name(name) for name in self.shapes}
         stored = {name: info.shape for name, info in file.tensors.items()}
         self._check(stored, self._spelling, stored.keys() - set(self._spelling.values()) - {"rope_freqs.weight"})
