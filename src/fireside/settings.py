@@ -84,7 +84,9 @@ class Settings(BaseSettings):
     max_body_bytes: Bytes = Field(8 * 1024**2, ge=1024, description="Largest request body.")
     max_messages: int = Field(2048, ge=1, description="Most messages in one conversation.")
     grammar_timeout: float = Field(5.0, gt=0, le=600, description="Seconds a grammar may take to compile.")
-    heartbeat_timeout: float = Field(30.0, gt=0, description="Seconds of silence after which a worker is restarted.")
+    heartbeat_timeout: float = Field(
+        120.0, gt=0, description="Seconds of silence, more than the longest step, after which a worker is restarted."
+    )
 
     @classmethod
     def settings_customise_sources(
