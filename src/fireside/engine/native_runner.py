@@ -72,8 +72,8 @@ class NativeRunner:
             if isinstance(weight, QuantizedTensor):
                 if dtype is None:
                     tiles = pack_quantized(weight.data, weight.type, weight.shape)
-                    for numbers in (tiles.scales, tiles.minimums):
-                        if numbers is not None:
+                    for numbers in tiles.tensors:
+                        if numbers.is_floating_point():
                             checkpoint.check_finite(name, numbers)
                     return tiles
                 weight = weight.dequantize(dtype)

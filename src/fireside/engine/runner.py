@@ -15,7 +15,7 @@ class ForwardBatch:
     token_ids, positions: [T]. query_starts: [S + 1], the first token of each sequence in the flat order.
     context_lengths: [S], tokens of each sequence whose keys and values exist after this step
     (cached before, plus those in this batch). block_tables: [S, max_blocks], the physical block of each
-    `block_size` positions, padded with -1. logit_indices: [L], flat token indices whose logits are wanted.
+    `block_size` positions, padded with -1. logit_indices: [L], flat token indices whose logits are wanted, ascending.
     """
 
     token_ids: Tensor
