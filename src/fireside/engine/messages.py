@@ -45,6 +45,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     sampling: SamplingParams
     grammar: str | None = None
     priority: int = 0  # lower is sooner; first come first served within one priority
+    preamble_tokens: int = 0  # leading tokens that hold nothing of a conversation; only they may outlive the process
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
