@@ -35,12 +35,13 @@ INFO = EngineInfo(
 class CountingEngine:
     """Implements `loop.SteppedEngine`. `stats.preemptions` counts cancels, for lack of a better place."""
 
-    def __init__(self, max_waiting: int = 1000, step_seconds: float = 0.001) -> None:
+    def __init__(self, max_waiting: int = 1000, step_seconds: float = 0.001, close_seconds: float = 0.0) -> None:
         self._requests: dict[str, GenerationRequest] = {}
         self._given: dict[str, int] = {}
         self._reports: list[GenerationOutput | Rejected] = []
         self._max_waiting = max_waiting
         self._step_seconds = step_seconds
+        self._close_seconds = close_seconds
         self._steps = 0
         self._cancels = 0
 
@@ -89,6 +90,10 @@ class CountingEngine:
             )
         return results
 
+    def close(self) -> None:
+        time.sleep(self._close_seconds)
+        print("closed", file=sys.stderr, flush=True)
+
     @staticmethod
     def _misbehave(token_id: int) -> None:
         if token_id == EXIT:
@@ -115,7 +120,7 @@ def main() -> int:
         if arguments.mode == "hang":
             time.sleep(3600)
         print(f"serving {config.name}", file=sys.stderr)
-        return CountingEngine(config.max_waiting), INFO
+        return CountingEngine(config.max_waiting, close_seconds=2.0 if arguments.mode == "save" else 0.0), INFO
 
     sock = socket.socket(fileno=arguments.fd)
     if arguments.mode == "garbage":
