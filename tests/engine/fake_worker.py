@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 
+from fireside.engine import worker
 from fireside.engine.client import EngineBusy, RequestRejected
 from fireside.engine.messages import (
     EngineInfo,
@@ -22,7 +23,6 @@ from fireside.engine.messages import (
     Rejected,
     WorkerConfig,
 )
-from fireside.engine.worker import run_worker
 from fireside.errors import ModelError
 
 EXIT, HANG, RAISE, REJECT_LATER = 9001, 9002, 9003, 9004
@@ -44,6 +44,7 @@ class CountingEngine:
         self._close_seconds = close_seconds
         self._steps = 0
         self._cancels = 0
+        self.is_closed = False
 
     @property
     def has_work(self) -> bool:
@@ -92,6 +93,7 @@ class CountingEngine:
 
     def close(self) -> None:
         time.sleep(self._close_seconds)
+        self.is_closed = True
         print("closed", file=sys.stderr, flush=True)
 
     @staticmethod
@@ -118,14 +120,17 @@ def main() -> int:
         if arguments.mode == "die":
             sys.exit(3)
         if arguments.mode == "hang":
+            print("loading", file=sys.stderr, flush=True)
             time.sleep(3600)
         print(f"serving {config.name}", file=sys.stderr)
         return CountingEngine(config.max_waiting, close_seconds=2.0 if arguments.mode == "save" else 0.0), INFO
 
+    if arguments.mode == "impatient":
+        worker.SHUTDOWN_SECONDS = 0.2
     sock = socket.socket(fileno=arguments.fd)
     if arguments.mode == "garbage":
         sock.sendall(b"\xff" * 64)
-    return run_worker(sock, factory)
+    return worker.run_worker(sock, factory)
 
 
 if __name__ == "__main__":
