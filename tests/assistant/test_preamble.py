@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import date, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fireside.assistant import preamble
 from fireside.assistant.encoding import PromptEncoder
 from fireside.assistant.text import ChatPrompt, CompletionPrompt, ToolChoiceMode
 from fireside.tokenizers.chat_template import ChatTemplate
@@ -131,13 +134,19 @@ async def test_the_last_few_are_remembered(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(ChatTemplate, "encode", counted)
     other = [{"role": "system", "content": str(number)} for number in range(16)]
+    asked = (SYSTEM, SYSTEM, *other[:15], SYSTEM, other[15], SYSTEM, other[0])  # asked for in time, it is kept
     model, _ = await start([ids("a")])
     counts = []
-    for system in (SYSTEM, SYSTEM, *other, other[0], SYSTEM):
+    for system in asked:
         rendered.clear()
         await answer(model, chat(system, HELLO))
         counts.append(len(rendered))
-    assert counts == [2, 1, *[2] * 16, 1, 2]
+    assert counts == [2, 1, *[2] * 15, 1, 2, 1, 2]
+    tomorrow = Mock(today=lambda: date.today() + timedelta(days=1))
+    monkeypatch.setattr(preamble, "date", tomorrow)
+    rendered.clear()
+    await answer(model, chat(SYSTEM, HELLO))
+    assert len(rendered) == 2, "the template may write another date"
 
 
 async def test_one_too_long_to_be_worth_it_has_none() -> None:

@@ -161,6 +161,9 @@ def test_a_place_that_cannot_be_written_is_one_warning(path: Path, caplog: pytes
     path.mkdir(parents=True)
     assert warns_once(path, caplog)
     assert [file.name for file in path.parent.iterdir() if file != path] == [".lock"]
+    path.rmdir()
+    path.parent.joinpath(".partial").write_text("a file where the folder should be")
+    assert warns_once(path, caplog)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
@@ -182,15 +185,16 @@ def test_a_full_disk_is_one_warning_and_leaves_what_was_there(
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert str(path) in record.getMessage()
     assert path.read_bytes() == before
-    assert not list(path.parent.glob("*.partial"))
+    assert not path.parent.joinpath(".partial").exists()
 
 
 def test_what_one_who_died_left_half_written_is_no_trouble(path: Path) -> None:
-    path.parent.mkdir()
-    path.with_suffix(".partial").write_bytes(b"x" * 100_000)
+    left = path.parent / ".partial" / ".tmpXXXXXX"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"x" * 100_000)
     save(path)
     assert ask(start(path)).cached_tokens == len(PREAMBLE)
-    assert not list(path.parent.glob("*.partial"))
+    assert not path.parent.joinpath(".partial").exists()
 
 
 def test_one_saves_at_a_time(path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,4 +217,4 @@ def test_many_who_save_and_load_at_once_never_meet_half_a_file(path: Path, caplo
             life.result()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING], caplog.text
     assert start(path).stats.blocks_cached == len(saved_paths(path)) >= 5
-    assert not list(path.parent.glob("*.partial"))
+    assert not path.parent.joinpath(".partial").exists()

@@ -67,9 +67,15 @@ def restart(folder: Path, **values: Any) -> tuple[Result, Result]:
         results.append(run(engine, asked)["r"])
         assert results[-1].cached_tokens == cached
         engine.close()
-    (file,) = (folder / "prefixes").glob("*.safetensors")
-    assert file.name.startswith("ti_ny-")
+    assert {file.name[:6] for file in (folder / "prefixes").glob("*.safetensors")} == {"ti_ny-"}
     return results[0], results[1]
+
+
+@needs_compiler
+def test_each_setting_of_types_has_a_file_of_its_own(tmp_path: Path) -> None:
+    restart(tmp_path)
+    restart(tmp_path, dtype="bfloat16")
+    assert len(list((tmp_path / "prefixes").glob("*.safetensors"))) == 2
 
 
 # What is not.

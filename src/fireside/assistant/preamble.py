@@ -13,6 +13,7 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from itertools import takewhile
 from typing import Any
 
@@ -39,7 +40,7 @@ class Preambles:
     async def measure(self, prompt_ids: Sequence[int], messages: Sequence[Message], tools: Sequence[Message]) -> int:
         """How many leading tokens of a prompt are its preamble. `messages` and `tools`: what it was rendered from."""
         leading = list(takewhile(lambda message: message["role"] in ("system", "developer"), messages))
-        text = repr([leading, tools])
+        text = repr([date.today(), leading, tools])  # many templates write the date
         if len(text) > _LONGEST:
             return 0
         key = hashlib.sha256(text.encode()).digest()

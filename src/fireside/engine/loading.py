@@ -40,7 +40,8 @@ def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
     """Raises `ModelError` if the model cannot be served as the config asks."""
     path = Path(config.model)
     model = open_model(path, config.name)
-    identity = model_fingerprint(model.path)
+    saves = config.prefix_folder is not None and config.saved_prefix_tokens > 0
+    identity = model_fingerprint(model.path) if saves else ""
     checkpoint = open_checkpoint(path)
     max_context = min(config.max_context or model.config.max_position_embeddings, model.config.max_position_embeddings)
     runner = load_runner(checkpoint, config, max_context)
@@ -56,7 +57,7 @@ def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
         grammar_compiler=grammars,
         grammar_timeout=config.grammar_timeout,
         speculative_tokens=config.speculative_tokens,
-        saved_prefixes=_saved_prefixes(config, fingerprint(identity, model.config, runner)),
+        saved_prefixes=_saved_prefixes(config, fingerprint(identity, model.config, runner)) if saves else None,
     )
     info = EngineInfo(
         model=config.name, device=runner.device, dtype=runner.dtype, backend=runner.backend,
@@ -65,9 +66,8 @@ def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
     return engine, info
 
 
-def _saved_prefixes(config: WorkerConfig, fingerprint: str) -> SavedPrefixes | None:
-    if config.prefix_folder is None or not config.saved_prefix_tokens:
-        return None
+def _saved_prefixes(config: WorkerConfig, fingerprint: str) -> SavedPrefixes:
+    assert config.prefix_folder is not None
     # One file for what somebody runs under these settings, whatever the fingerprint: what is stale gets replaced.
     settings = f"{Path(config.model).resolve()} {config.device} {config.dtype}"
     name = (

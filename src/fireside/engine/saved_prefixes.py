@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import logging
-import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -132,15 +132,18 @@ class SavedPrefixes:
         folder = self.path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=_LOCK_SECONDS, mode=0o600):
-            partial = self.path.with_suffix(".partial")  # of the last one who died here, if it is there
+            staging = folder / ".partial"  # a folder, since `save_file` makes a file of another name first
+            shutil.rmtree(staging, ignore_errors=True)  # of one who was killed
             try:
-                os.close(os.open(partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
+                staging.mkdir(mode=0o700)
+                partial = staging / self.path.name
                 save_file(tensors, partial, metadata)
+                partial.chmod(0o600)
                 flush(partial)
                 partial.replace(self.path)
                 flush(folder)
             finally:
-                partial.unlink(missing_ok=True)
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
