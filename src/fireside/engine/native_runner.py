@@ -7,12 +7,13 @@ every floating-point sum (norms, group scales, attention) has one order that doe
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fireside.engine.runner import ForwardBatch
-from fireside.kernels.cpu.library import BLOCK_SIZE, DecoderShape, LayerWeights, NativeDecoder
+from fireside.kernels.cpu.library import BLOCK_SIZE, DecoderShape, LayerWeights, NativeDecoder, load_library
 from fireside.kernels.cpu.packing import PackedMatrix, pack_float, pack_quantized
 from fireside.models.checkpoint import Checkpoint
 from fireside.models.config import ModelConfig
@@ -110,8 +111,14 @@ class NativeRunner:
             num_blocks=num_blocks, threads=threads,
             kv_dtype=torch.float32 if dtype == torch.float32 else torch.bfloat16,
         )  # fmt: skip
+        # The library's name tells sources, compiler and processor; PyTorch makes the rotary tables.
+        self.numerics = f"{Path(load_library()._name).stem}, torch {torch.__version__}"
         #: bytes of weights that one decode step reads: of the embedding a row, unless it is the head too
         self.weight_bytes = sum(m.nbytes for m in packed.values()) - (0 if head is embedding else embedding.nbytes)
+
+    @property
+    def cache_tensors(self) -> dict[str, Tensor]:
+        return self._decoder.cache_tensors
 
     def forward(self, batch: ForwardBatch) -> Tensor:
         """Logits, float32 [L, vocab]."""

@@ -39,6 +39,11 @@ class Runner(Protocol):
     vocab_size: int
     block_size: int
     num_blocks: int
+    numerics: str  # what decides the bits besides weights and settings: compiled kernels, PyTorch's version
+
+    @property
+    def cache_tensors(self) -> dict[str, Tensor]:
+        """All that a token leaves behind for later ones, by name; each [layers, num_blocks, ...], and no copy."""
 
     def forward(self, batch: ForwardBatch) -> Tensor:
         """Writes the batch's keys and values into their blocks, returns logits [L, vocab] in float32 on the CPU

@@ -77,6 +77,8 @@ def open_models(settings: Settings) -> ModelRegistry:
         threads=settings.threads,
         speculative_tokens=settings.speculative_tokens,
         grammar_timeout=settings.grammar_timeout,
+        prefix_folder=str(settings.prefixes_dir),
+        saved_prefix_tokens=settings.saved_prefix_tokens,
     )
     engine = WorkerClient(
         config, heartbeat_timeout=settings.heartbeat_timeout, log_path=settings.logs_dir / f"{local.name}.log"

@@ -190,6 +190,11 @@ class NativeDecoder:
         if getattr(self, "_handle", None):
             self._library.fireside_decoder_free(self._handle)
 
+    @property
+    def cache_tensors(self) -> dict[str, Tensor]:
+        """Each [layers, num_blocks, ...], the memory that `forward` reads and writes."""
+        return {"keys": self._keys, "values": self._values}
+
     def forward(
         self, token_ids: Tensor, positions: Tensor, query_starts: Tensor, context_lengths: Tensor,
         block_tables: Tensor, logit_indices: Tensor,
