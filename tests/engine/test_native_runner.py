@@ -102,8 +102,8 @@ def test_what_another_sequence_left_in_a_block_is_never_seen(tmp_path: Path) -> 
     runner = native(saved(model, tmp_path), blocks=1)
     poison = random_ids(rows=1, tokens=16)
     with torch.no_grad():
-        runner._decoder.cache["keys"].fill_(float("nan"))
-        runner._decoder.cache["values"].fill_(float("nan"))
+        runner.cache_tensors["keys"].fill_(float("nan"))
+        runner.cache_tensors["values"].fill_(float("nan"))
     row = Row(poison[0].tolist(), [0])
     for _ in range(16):
         run_step(runner, [(row, 1)])

@@ -42,8 +42,8 @@ def native_shape(config: ModelConfig) -> DecoderShape:
 class NativeRunner:
     """Implements `Runner` over `kernels/cpu`.
 
-    `dtype`: None keeps each matrix as it is stored; float32 or bfloat16 converts all of them, and float32 also keeps
-    keys and values in float32 (else bfloat16).
+    `dtype`: None keeps each matrix as it is stored; float32 or bfloat16 converts all of them.
+    `cache_dtype`: of keys and values; float32, bfloat16, or int8 with a scale per token and head.
 
     Raises `ModelError` naming the tensor if one holds NaN or infinity, `NativeUnavailable` for what cannot run here.
     """
@@ -61,6 +61,7 @@ class NativeRunner:
         max_context: int,
         threads: int,
         dtype: torch.dtype | None = None,
+        cache_dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         config = checkpoint.config
         self.num_blocks = num_blocks
@@ -108,8 +109,7 @@ class NativeRunner:
         cosines, sines = rope_angles(positions, frequencies, scale)
         self._decoder = NativeDecoder(
             native_shape(config), layers, embedding, head, final_norm, cosines.contiguous(), sines.contiguous(),
-            num_blocks=num_blocks, threads=threads,
-            kv_dtype=torch.float32 if dtype == torch.float32 else torch.bfloat16,
+            num_blocks=num_blocks, threads=threads, kv_dtype=cache_dtype,
         )  # fmt: skip
         # The library's name tells sources, compiler and processor; PyTorch makes the rotary tables.
         self.numerics = f"{Path(load_library()._name).stem}, torch {torch.__version__}"

@@ -164,11 +164,11 @@ class NativeDecoder:
         self.shape = shape
         heads = (len(layers), num_blocks, shape.kv_heads)
         numbers = (*heads, BLOCK_SIZE * shape.head_dim)
-        #: [layers, num_blocks, kv_heads, ...]: keys and values in the order of kv_cache.h, and the scales of int8
-        self.cache = {name: _untouched_zeros(numbers, kv_dtype) for name in ("keys", "values")}
+        #: each [layers, num_blocks, kv_heads, ...]: keys and values in the order of kv_cache.h, and the scales of int8
+        self.cache_tensors = {name: _untouched_zeros(numbers, kv_dtype) for name in ("keys", "values")}
         if kv_dtype == torch.int8:
             scales = ("key_scales", "value_scales")
-            self.cache |= {name: _untouched_zeros((*heads, BLOCK_SIZE), torch.float32) for name in scales}
+            self.cache_tensors |= {name: _untouched_zeros((*heads, BLOCK_SIZE), torch.float32) for name in scales}
         self._owned = (list(layers), embedding, head, final_norm, cosines, sines)
         structs = (_Layer * len(layers))(*(_layer_struct(layer) for layer in layers))
         config = _Config(
@@ -177,7 +177,7 @@ class NativeDecoder:
             sliding_window=shape.sliding_window or 0, threads=threads, rms_norm_eps=shape.rms_norm_eps,
             cosines=cosines.data_ptr(), sines=sines.data_ptr(),
             cache=_Cache(
-                **{name: tensor.data_ptr() for name, tensor in self.cache.items()},
+                **{name: tensor.data_ptr() for name, tensor in self.cache_tensors.items()},
                 element_size=kv_dtype.itemsize, blocks=num_blocks,
             ),
             embedding=embedding.struct(), head=head.struct(), final_norm=final_norm.data_ptr(), layer=structs,
@@ -189,11 +189,6 @@ class NativeDecoder:
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._library.fireside_decoder_free(self._handle)
-
-    @property
-    def cache_tensors(self) -> dict[str, Tensor]:
-        """Each [layers, num_blocks, ...], the memory that `forward` reads and writes."""
-        return {"keys": self._keys, "values": self._values}
 
     def forward(
         self, token_ids: Tensor, positions: Tensor, query_starts: Tensor, context_lengths: Tensor,
