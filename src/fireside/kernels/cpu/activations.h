@@ -17,7 +17,7 @@ constexpr int RUN = 32;  // columns that share one activation scale
 // others few bits. Where a run's largest value exceeds this many times the token's root mean square, the rounding
 // errors themselves are quantised, and their products added. About a run in ten needs it; the error of the logits then
 // falls to less than half (docs/log.md).
-constexpr float OUTLIER = 5.0f;
+constexpr float OUTLIER = 6.0f;
 constexpr float FINER = 254.0f;  // steps of the errors' scale within one step of the first: |error| <= 1/2 -> 127
 
 class Scratch {  // one growing allocation per use

@@ -256,18 +256,22 @@ inline V load_bf16(const bf16* p) {
     }
 }
 // To nearest, ties to even; NaN as arithmetic makes it stays NaN.
-inline bf16 round_to_bf16(float x) {
-    const uint32_t u = bits<uint32_t>(x);
-    return (bf16)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
-}
 template <class V>
 inline void store_bf16(bf16* p, V v) {
     if constexpr (is_pair<V>) {
         store_bf16(p, v.low);
         store_bf16(p + sizeof v.low / 4, v.high);
     } else {
-        const u32 u = bits<u32>(v);
-        store(p, __builtin_convertvector((u + 0x7fff + ((u >> 16) & 1)) >> 16, u16));
+#if FIRESIDE_WIDTH == 64 && defined(__AVX512BF16__)
+        store(p, _mm512_cvtneps_pbh((__m512)v));
+#else
+        const u32 u = bits<u32>(v), rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+#if FIRESIDE_WIDTH == 64
+        store(p, _mm512_cvtepi32_epi16((__m512i)rounded));
+#else
+        store(p, __builtin_convertvector(rounded, u16));
+#endif
+#endif
     }
 }
 
