@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -35,20 +36,22 @@ log = logging.getLogger(__name__)
 def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
     """Raises `ModelError` if the model cannot be served as the config asks."""
     path = Path(config.model)
-    model = open_model(path, config.name)
     checkpoint = open_checkpoint(path)
-    max_context = min(config.max_context or model.config.max_position_embeddings, model.config.max_position_embeddings)
+    own_context = checkpoint.config.max_position_embeddings
+    max_context = min(config.max_context or own_context, own_context)
     runner = load_runner(checkpoint, config, max_context)
-    grammars = GrammarCompiler(
-        model.load_tokenizer().to_json(), model.config.vocab_size, model.generation.eos_token_ids
-    )
+
+    def load_vocabulary() -> tuple[str, Sequence[int]]:
+        model = open_model(path)
+        return model.load_tokenizer().to_json(), model.generation.eos_token_ids
+
     engine = Engine(
         runner,
         max_context=max_context,
         max_batch_tokens=config.max_batch_tokens,
         max_running=config.max_running,
         max_waiting=config.max_waiting,
-        grammar_compiler=grammars,
+        grammar_compiler=GrammarCompiler(checkpoint.config.vocab_size, load_vocabulary),
         grammar_timeout=config.grammar_timeout,
         speculative_tokens=config.speculative_tokens,
     )
