@@ -19,10 +19,11 @@ PEERS     := .peers
 HAS_PEERS := $(PEERS)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-quick test-native lint format lock peers clean
+.PHONY: help serve wheel test test-quick test-native lint format lock peers clean
 
 help:
 	@echo "make serve       install, fetch the default model, serve it on http://127.0.0.1:8000"
+	@echo "make wheel       build a wheel in dist/, with the native kernels for several kinds of processor"
 	@echo "make test        install what the tests need and run them all"
 	@echo "make test-quick  the same, what failed last first, up to the first failure"
 	@echo "make test-native the native kernels' tests under GCC's address and undefined behaviour sanitizers"
@@ -34,6 +35,9 @@ help:
 
 serve: $(HAS_RUN)
 	@$(BIN)/fireside serve
+
+wheel: $(HAS_PIP)
+	$(PIP) wheel --build-constraint $(PINS) --no-deps --wheel-dir dist .
 
 test: $(HAS_TEST)
 	$(BIN)/pytest

@@ -13,11 +13,15 @@ ROOT = Path(__file__).parent.parent.parent
 # `fireside`, with the scripted model of the server's tests in place of the one on disk. Its answers are SAYS.
 SCRIPTED = """
 import os, sys
-from fireside.cli import main, serving
+from types import SimpleNamespace
+from fireside.cli import main, serving, web_server
+from fireside.server.registry import ModelRegistry
 from tests.server.scripted_app import Scripted, says, scripted_app
 
-serving.find_or_fetch = lambda name, settings: None
-serving.create_app = lambda settings: scripted_app(Scripted(says(os.environ.pop("SAYS", "Hello."), delay=0.01)))
+model = scripted_app(Scripted(says(os.environ.pop("SAYS", "Hello."), delay=0.01))).state.context.models.default
+serving.find_or_fetch = lambda name, settings: model
+serving.WorkerClient = SimpleNamespace(for_model=lambda model, settings: model.engine)
+web_server.registry_of = lambda model, engine, settings: ModelRegistry([model])
 main.main()
 """
 

@@ -80,7 +80,7 @@ def head(
 
 
 def test_heads_are_bounded_before_any_key_is_looked_at(tmp_path: Path) -> None:
-    with served(tmp_path, FIRESIDE_API_KEYS='["secret"]') as (_, address):
+    with served(tmp_path, FIRESIDE_API_KEYS="secret") as (_, address):
         assert exchange(address, head(MAX_HEAD_BYTES)).startswith(b"HTTP/1.1 200 ")
         half = head(MAX_HEAD_BYTES // 2, end=b"", more=b"")
         endless = [
@@ -136,6 +136,46 @@ main.main()""",
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "loading tiny …\nfireside: the weights are of another planet\n"
+
+
+# The files of the model take a while, or are unusable, when its engine has been started already.
+PREPARING = SCRIPTED.replace(
+    "main.main()",
+    """
+import asyncio, time
+from fireside.errors import ModelError
+def registry_of(*arguments):
+    print("reading", flush=True)
+    time.sleep(SECONDS)
+    raise ModelError("the tokenizer is of another planet")
+web_server.registry_of = registry_of
+async def close(): print("closed", flush=True)
+model.engine.close = close
+main.main()""",
+)
+
+
+def test_files_that_are_unusable_end_the_command_and_the_engine(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", PREPARING.replace("SECONDS", "0"), "serve", "--port", "0"],
+        capture_output=True, text=True, env=environment(tmp_path), timeout=60, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "reading\nclosed\n")
+    assert result.stderr == "loading tiny …\nfireside: the tokenizer is of another planet\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_it_while_it_starts(number: signal.Signals, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PREPARING.replace("SECONDS", "1"), "serve", "--port", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "reading\n"
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output) == (0, "closed\n")
+    assert errors == "loading tiny …\nFireside has stopped.\n"
 
 
 def test_bind_says_what_stands_in_the_way() -> None:

@@ -19,6 +19,7 @@ from fireside.engine.client import RequestRejected
 from fireside.engine.engine import Engine
 from fireside.engine.grammar import GrammarCompiler, GrammarError, GrammarMatcher
 from fireside.engine.messages import FinishReason
+from fireside.errors import ModelError
 from tests.engine.driving import Driver, Result, request, run
 from tests.engine.fake_runner import FakeRunner, greedy_reference, reference_logits
 
@@ -41,6 +42,10 @@ def tokenizer() -> Tokenizer:
     return one
 
 
+def vocabulary() -> tuple[str, list[int]]:
+    return tokenizer().to_str(), [EOS, END_OF_TURN]
+
+
 class OneByOne(GrammarCompiler):
     """Never skips a draw."""
 
@@ -52,14 +57,14 @@ class OneByOne(GrammarCompiler):
 
 @pytest.fixture(scope="module")
 def compiler():
-    one = GrammarCompiler(tokenizer().to_str(), VOCAB, [EOS, END_OF_TURN])
+    one = GrammarCompiler(VOCAB, vocabulary)
     yield one
     one.close()
 
 
 @pytest.fixture(scope="module")
 def one_by_one():
-    one = OneByOne(tokenizer().to_str(), VOCAB, [EOS, END_OF_TURN])
+    one = OneByOne(VOCAB, vocabulary)
     yield one
     one.close()
 
@@ -273,7 +278,7 @@ def test_a_grammar_that_fails_on_the_way_is_rejected_alone(compiler: GrammarComp
             one = super().compile(grammar, stop_token_ids)
             return Failing(one.matcher, one.eos_token_ids, torch.zeros(11, dtype=torch.int32))
 
-    failing = FailingCompiler(tokenizer().to_str(), VOCAB, [EOS])
+    failing = FailingCompiler(VOCAB, lambda: (tokenizer().to_str(), [EOS]))
     driver = Driver(make(failing))
     driver.submit(constrained("bad", LLMatcher.grammar_from_regex("[ab]+")), request("good", (1, 2), max_tokens=5))
     results = driver.drain()
@@ -286,7 +291,7 @@ class SlowCompiler(GrammarCompiler):
     """Compiles when told to."""
 
     def __init__(self) -> None:
-        super().__init__(tokenizer().to_str(), VOCAB, [EOS])
+        super().__init__(VOCAB, lambda: (tokenizer().to_str(), [EOS]))
         self.go = threading.Event()
 
     def compile(self, grammar: str, stop_token_ids: Any = ()) -> GrammarMatcher:
@@ -347,10 +352,14 @@ def test_grammars_for_another_vocabulary_are_refused(compiler: GrammarCompiler):
 
 
 def test_a_tokenizer_that_cannot_be_read_is_a_grammar_error():
-    broken = GrammarCompiler("{}", VOCAB, [EOS])
-    with pytest.raises(GrammarError, match="this model's tokenizer"):
-        broken.compile(PERSON)
-    broken.close()
+    def gone() -> tuple[str, list[int]]:
+        raise ModelError("the file is gone")
+
+    for load in (lambda: ("{}", [EOS]), gone):
+        broken = GrammarCompiler(VOCAB, load)
+        with pytest.raises(GrammarError, match="this model's tokenizer"):
+            broken.compile(PERSON)
+        broken.close()
 
 
 def test_masks_name_the_tokens_that_may_follow(compiler: GrammarCompiler):

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fireside.engine.native_runner import NativeRunner, native_shape
+from fireside.engine.resources import available_cores
 from fireside.errors import ModelError
 from fireside.gguf import GGUFFile
 from fireside.kernels.cpu.build import NativeUnavailable
@@ -92,6 +93,21 @@ def test_a_token_does_not_depend_on_its_company(kind: str, cache_dtype: torch.dt
     while slow.done < 600:
         run_step(decoded, [(slow, 1)])
     assert torch.equal(row.logits[0], torch.cat(slow.logits))
+
+
+def test_threads_without_a_processor_are_left_out_and_change_nothing(tmp_path: Path) -> None:
+    """Far more threads than cores: the pool runs fewer and fewer of them, between steps like these."""
+    path = saved(reference("smollm2", hidden_size=512, intermediate_size=2048, max_position_embeddings=1024), tmp_path)
+    ids = random_ids(rows=1, tokens=320)
+    logits = []
+    for threads in (1, 4 * available_cores()):
+        runner = native(path, threads=threads)
+        row = rows_for(runner, ids)[0]
+        run_step(runner, [(row, 20)])
+        while row.done < 320:
+            run_step(runner, [(row, 1)])
+        logits.append(torch.cat(row.logits))
+    assert torch.equal(*logits)
 
 
 @pytest.mark.parametrize("kind", ["Q4_1", "Q8_0", "Q6_K"])

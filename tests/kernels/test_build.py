@@ -59,6 +59,16 @@ def test_it_compiles_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert build_library(tmp_path / "cache") != first
 
 
+def test_a_library_that_was_cut_short_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure can leave one; to load it would end the process."""
+    monkeypatch.setenv("CXX", str(fake_compiler(tmp_path, COUNTING)))
+    library = build_library(tmp_path / "cache")
+    whole = library.read_bytes()
+    library.write_bytes(whole[:-1])
+    assert build_library(tmp_path / "cache").read_bytes() == whole
+    assert (tmp_path / "fake-c++.count").read_text() == "x\nx\n"
+
+
 def test_several_processes_at_once_leave_one_whole_library(tmp_path: Path) -> None:
     compiler = fake_compiler(tmp_path, COUNTING)
     environment = os.environ | {"CXX": str(compiler)}
@@ -112,7 +122,7 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cache_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", str(fake_compiler(tmp_path, COUNTING)))
     (tmp_path / "file").write_text("")
-    with pytest.raises(NativeUnavailable, match=r"cache folder .* cannot be used"):
+    with pytest.raises(NativeUnavailable, match=r"cache folder .* cannot be used: .*set XDG_CACHE_HOME"):
         build_library(tmp_path / "file" / "cache")
 
 

@@ -18,11 +18,11 @@ from rich.console import Console
 from fireside.assistant.text import TextChunk, TextOptions
 from fireside.assistant.text_model import TextModel
 from fireside.cli.conversation import Conversation
-from fireside.cli.fetching import find_or_fetch, prepare_home
+from fireside.cli.preparing import find_or_fetch, prepare_home
 from fireside.engine.client import EngineError
 from fireside.engine.messages import SamplingParams
+from fireside.engine.supervisor import WorkerClient
 from fireside.errors import FiresideError, ModelError
-from fireside.server.registry import open_models
 from fireside.settings import Settings
 
 # Where the model's authors do not say, and where another answer is asked of a model whose default is the likeliest one.
@@ -64,14 +64,15 @@ async def _run(settings: Settings, system: str | None) -> None:
     notes = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
     async def open_model(name: str) -> TextModel:
-        await asyncio.to_thread(find_or_fetch, name, settings)  # the present model's heartbeats go on
-        model = open_models(settings.model_copy(update={"model": name})).default
-        await model.engine.start()
+        local = await asyncio.to_thread(find_or_fetch, name, settings)  # the present model's heartbeats go on
+        engine = WorkerClient.for_model(local, settings)
+        await engine.start()
         try:
-            with notes.status(f"loading {model.name} …"):
-                await model.engine.wait_ready()
+            with notes.status(f"loading {local.name} …"):
+                model = await asyncio.to_thread(TextModel.from_local, local, engine, max_context=settings.max_context)
+                await engine.wait_ready()
         except BaseException:
-            await _close(model)
+            await engine.close()
             raise
         return model
 

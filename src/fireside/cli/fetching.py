@@ -7,10 +7,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from fireside.models.catalog import CATALOG
 from fireside.models.download import pull
-from fireside.models.fetching import PullObserver, storage_error
-from fireside.models.local import DEFAULT_ALIAS, LocalModel, resolve_model
+from fireside.models.fetching import PullObserver
+from fireside.models.local import LocalModel
 from fireside.settings import Settings
 
 
@@ -50,19 +49,3 @@ def fetch(request: str, settings: Settings, *, name: str | None = None) -> Local
     """`models.download.pull`, seen by a person. Raises what it raises."""
     with ProgressBar() as observer:
         return pull(request, settings.models_dir, name=name, observer=observer)
-
-
-def find_or_fetch(name_or_path: str, settings: Settings) -> LocalModel:
-    """The model, fetched first if the catalog has it and this machine has not. Raises `ModelError`."""
-    wanted = settings.model if name_or_path == DEFAULT_ALIAS else name_or_path
-    if wanted in CATALOG and not (settings.models_dir / wanted).exists():
-        return fetch(wanted, settings)
-    return resolve_model(wanted, settings)
-
-
-def prepare_home(settings: Settings) -> None:
-    """Makes the folders that a running engine writes to. Raises `StorageError` in one sentence."""
-    try:
-        settings.logs_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, settings.home) from error

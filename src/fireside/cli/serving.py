@@ -1,4 +1,8 @@
-"""What `fireside serve` does: bind, have the model, run uvicorn, say when it is ready."""
+"""What `fireside serve` does: bind, have the model, start its engine, run the web server, say when it is ready.
+
+The engine's process comes first and takes the longest, mostly to import PyTorch; FastAPI and our routes are imported
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,27 @@ import logging
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 import typer
-import uvicorn
 
-from fireside.cli.fetching import find_or_fetch, prepare_home
+from fireside.cli.preparing import find_or_fetch, prepare_home
 from fireside.engine.client import EngineClient
 from fireside.engine.messages import EngineInfo
+from fireside.engine.supervisor import WorkerClient
 from fireside.errors import FiresideError
-from fireside.models.local import DEFAULT_ALIAS
-from fireside.server.app import create_app
-from fireside.server.http_protocol import BoundedHttpProtocol
+from fireside.models.local import DEFAULT_ALIAS, LocalModel
 from fireside.settings import Settings
 
+if sys.platform != "win32":
+    from uvloop import new_event_loop
+else:
+    from asyncio import new_event_loop
+
+if TYPE_CHECKING:
+    import uvicorn
+
 _BACKLOG = 2048
-_GRACE_SECONDS = 3  # that streams in flight get to end after Ctrl-C
 
 
 def run_server(settings: Settings) -> None:
@@ -32,31 +42,23 @@ def run_server(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     with bind(settings.host, settings.port) as listener:  # first: a taken port is no reason to fetch and load a model
         prepare_home(settings)
-        find_or_fetch(DEFAULT_ALIAS, settings)
-        app = create_app(settings)
-        is_debug = settings.log_level == "debug"
-        config = uvicorn.Config(
-            app,
-            http=BoundedHttpProtocol,
-            ws="none",  # there are no websockets here
-            lifespan="on",
-            log_config=None,
-            log_level="debug" if is_debug else "warning",  # what it says at the start is said below, once it is true
-            access_log=is_debug,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-        model = app.state.context.models.default
+        model = find_or_fetch(DEFAULT_ALIAS, settings)
         typer.echo(f"loading {model.name} …", err=True)
         try:
-            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                runner.run(_serve(uvicorn.Server(config), listener, model.engine))
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(_serve(model, settings, listener))
         except KeyboardInterrupt:  # uvicorn passes the signal on once it has shut down
             typer.echo("Fireside has stopped.", err=True)
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, engine: EngineClient) -> None:
-    await engine.start()  # so that the worker loads while uvicorn sets out; the app's own start finds it started
+async def _serve(model: LocalModel, settings: Settings, listener: socket.socket) -> None:
+    engine = WorkerClient.for_model(model, settings)
+    await engine.start()  # the app's own start finds it started
+    try:
+        server = await asyncio.to_thread(_build_server, model, engine, settings)
+    except BaseException:
+        await engine.close()
+        raise
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     ready = asyncio.create_task(engine.wait_ready())
     await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -70,6 +72,12 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, engine: Engine
         server.should_exit = True
     await serving
     ready.result()  # the reason why there is no engine ends the command
+
+
+def _build_server(model: LocalModel, engine: EngineClient, settings: Settings) -> uvicorn.Server:
+    from fireside.cli.web_server import build_server  # here and not above, because FastAPI comes with it
+
+    return build_server(model, engine, settings)
 
 
 def _announce(listener: socket.socket, info: EngineInfo) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from llguidance import LLExecutor, LLMatcher, LLParserLimits, LLTokenizer
 from torch import Tensor
 
-from fireside.errors import FiresideError
+from fireside.errors import FiresideError, ModelError
 
 _CACHED_GRAMMARS = 64
 
@@ -74,15 +74,15 @@ class GrammarMatcher:
 class GrammarCompiler:
     """Turns grammars into matchers, in threads of its own: compiling can take long, and llguidance drops the GIL.
 
-    tokenizer_json: a Hugging Face `tokenizer.json`. vocab_size: width of the logits, which may exceed the tokenizer's.
-    eos_token_ids: tokens that may follow whenever the grammar accepts.
+    vocab_size: width of the logits, which may exceed the tokenizer's. load_vocabulary: gives a Hugging Face
+    `tokenizer.json`, and the tokens that may follow whenever the grammar accepts. It is called with the first grammar:
+    a large vocabulary takes a moment, and many engines never need it.
     """
 
-    def __init__(self, tokenizer_json: str, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
+    def __init__(self, vocab_size: int, load_vocabulary: Callable[[], tuple[str, Sequence[int]]]) -> None:
         self.vocab_size = vocab_size
-        self.eos_token_ids = frozenset(eos_token_ids)
-        self._tokenizer_json = tokenizer_json
-        self._tokenizer: LLTokenizer | None = None
+        self._load_vocabulary = load_vocabulary
+        self._vocabulary: tuple[LLTokenizer, frozenset[int]] | None = None
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="grammar")
@@ -96,7 +96,7 @@ class GrammarCompiler:
         """A matcher at the start of the grammar. Grammars used lately are kept. Raises GrammarError."""
         with self._lock:
             compiled = self._compiled.get(grammar)
-            tokenizer = self._load_tokenizer()
+            tokenizer, eos_token_ids = self._tokenizer()
         if compiled is None:
             compiled = LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(verbose_errors=False))
             if compiled.is_error():
@@ -106,7 +106,7 @@ class GrammarCompiler:
             self._compiled.move_to_end(grammar)
             if len(self._compiled) > _CACHED_GRAMMARS:
                 self._compiled.popitem(last=False)
-            return GrammarMatcher(compiled.deep_copy(), self.eos_token_ids, self._bits(stop_token_ids))
+            return GrammarMatcher(compiled.deep_copy(), eos_token_ids, self._bits(stop_token_ids))
 
     def fill_masks(self, matchers: Sequence[GrammarMatcher], masks: Tensor) -> None:
         """Writes which tokens may follow, for each matcher into its row of `masks` [n, ceil(vocab_size / 32)], int32.
@@ -123,16 +123,15 @@ class GrammarCompiler:
         """Begins no further compilation."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _load_tokenizer(self) -> LLTokenizer:
-        """Loaded with the first grammar: it takes a moment for a large vocabulary, and many engines never need it."""
-        if self._tokenizer is None:
+    def _tokenizer(self) -> tuple[LLTokenizer, frozenset[int]]:
+        if self._vocabulary is None:
             try:
-                self._tokenizer = LLTokenizer(
-                    self._tokenizer_json, n_vocab=self.vocab_size, eos_token=sorted(self.eos_token_ids)
-                )
-            except ValueError as error:
+                tokenizer_json, ids = self._load_vocabulary()
+                tokenizer = LLTokenizer(tokenizer_json, n_vocab=self.vocab_size, eos_token=sorted(set(ids)))
+            except (ValueError, ModelError) as error:
                 raise GrammarError(f"Grammars cannot be used with this model's tokenizer: {error}") from error
-        return self._tokenizer
+            self._vocabulary = tokenizer, frozenset(ids)
+        return self._vocabulary
 
     def _bits(self, token_ids: Sequence[int]) -> Tensor:
         words = [0] * -(-self.vocab_size // 32)

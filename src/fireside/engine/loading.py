@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 from math import prod
 from pathlib import Path
@@ -39,25 +40,27 @@ log = logging.getLogger(__name__)
 def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
     """Raises `ModelError` if the model cannot be served as the config asks."""
     path = Path(config.model)
-    model = open_model(path, config.name)
     saves = config.prefix_folder is not None and config.saved_prefix_tokens > 0
-    identity = model_fingerprint(model.path) if saves else ""
+    identity = model_fingerprint(path) if saves else ""
     checkpoint = open_checkpoint(path)
-    max_context = min(config.max_context or model.config.max_position_embeddings, model.config.max_position_embeddings)
+    own_context = checkpoint.config.max_position_embeddings
+    max_context = min(config.max_context or own_context, own_context)
     runner = load_runner(checkpoint, config, max_context)
-    grammars = GrammarCompiler(
-        model.load_tokenizer().to_json(), model.config.vocab_size, model.generation.eos_token_ids
-    )
+
+    def load_vocabulary() -> tuple[str, Sequence[int]]:
+        model = open_model(path)
+        return model.load_tokenizer().to_json(), model.generation.eos_token_ids
+
     engine = Engine(
         runner,
         max_context=max_context,
         max_batch_tokens=config.max_batch_tokens,
         max_running=config.max_running,
         max_waiting=config.max_waiting,
-        grammar_compiler=grammars,
+        grammar_compiler=GrammarCompiler(checkpoint.config.vocab_size, load_vocabulary),
         grammar_timeout=config.grammar_timeout,
         speculative_tokens=config.speculative_tokens,
-        saved_prefixes=_saved_prefixes(config, fingerprint(identity, model.config, runner)) if saves else None,
+        saved_prefixes=_saved_prefixes(config, fingerprint(identity, checkpoint.config, runner)) if saves else None,
     )
     info = EngineInfo(
         model=config.name, device=runner.device, dtype=runner.dtype, backend=runner.backend,

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fireside.engine.client import EngineState, EngineUnavailable, RequestRejected
 from fireside.engine.framing import FrameError
@@ -26,6 +27,10 @@ from fireside.engine.messages import (
 )
 from fireside.engine.streams import Streams
 from fireside.engine.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from fireside.models.local import LocalModel
+    from fireside.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,6 +90,28 @@ class WorkerClient:
         self._fatal: str | None = None
         self._ready_since: float | None = None
         self._supervision: asyncio.Task[None] | None = None
+
+    @classmethod
+    def for_model(cls, model: LocalModel, settings: Settings) -> WorkerClient:
+        """An engine for `model` as `settings` want it. Not started."""
+        config = WorkerConfig(
+            model=str(model.path),
+            name=model.name,
+            device=settings.device,
+            dtype=settings.dtype,
+            max_context=settings.max_context,
+            kv_cache_memory=settings.kv_cache_memory,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_running=settings.max_running,
+            max_waiting=settings.max_waiting,
+            threads=settings.threads,
+            speculative_tokens=settings.speculative_tokens,
+            grammar_timeout=settings.grammar_timeout,
+            prefix_folder=str(settings.prefixes_dir),
+            saved_prefix_tokens=settings.saved_prefix_tokens,
+        )
+        log_path = settings.logs_dir / f"{model.name}.log"
+        return cls(config, heartbeat_timeout=settings.heartbeat_timeout, log_path=log_path)
 
     @property
     def state(self) -> EngineState:

@@ -23,7 +23,7 @@ from fireside.errors import ModelError
 from fireside.gguf import GGMLType, GGUFFile
 from fireside.models.config import ModelConfig
 from fireside.models.gguf_config import config_from_gguf_file
-from fireside.models.local import open_model, read_hf_config, safetensors_files
+from fireside.models.local import read_hf_config, safetensors_files, single_gguf
 from fireside.models.quantization import FLOAT_DTYPES, QuantizedTensor, dequantize
 from fireside.models.safetensors_header import read_header
 
@@ -38,7 +38,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if path.is_dir() and any(path.glob("*.safetensors")):
         return SafetensorsCheckpoint(path)
     if path.is_dir():
-        path = open_model(path).path
+        path = single_gguf(path)
     if not path.exists():
         raise ModelError(f"{path} does not exist")
     return GGUFCheckpoint(path)

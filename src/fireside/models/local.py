@@ -104,7 +104,7 @@ def open_model(path: Path, name: str | None = None) -> LocalModel:
     if path.is_dir():
         if any(path.glob("*.safetensors")):
             return _open_safetensors(path, name or path.resolve().name)
-        return _open_gguf(_single_gguf(path), name or path.resolve().name, read_json(path / RECORD_FILE))
+        return _open_gguf(single_gguf(path), name or path.resolve().name, read_json(path / RECORD_FILE))
     if not path.exists():
         raise ModelError(f"{path} does not exist")
     if path.suffix.lower() != ".gguf":
@@ -185,7 +185,8 @@ def _is_plain_file_name(value: object) -> bool:
     return isinstance(value, str) and value.endswith(".safetensors") and Path(value).name == value
 
 
-def _single_gguf(folder: Path) -> Path:
+def single_gguf(folder: Path) -> Path:
+    """The one GGUF file of a folder without safetensors. Raises `ModelError` if it is not one."""
     files = sorted(folder.glob("*.gguf"))
     if len(files) == 1:
         return files[0]

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Iterator
 
 from fireside.assistant.text_model import TextModel
-from fireside.engine.messages import WorkerConfig
+from fireside.engine.client import EngineClient
 from fireside.engine.supervisor import WorkerClient
-from fireside.models.local import DEFAULT_ALIAS, resolve_model
+from fireside.models.local import DEFAULT_ALIAS, LocalModel, resolve_model
 from fireside.server.errors import ApiError
 from fireside.settings import Settings
 
@@ -64,25 +64,11 @@ def open_models(settings: Settings) -> ModelRegistry:
     Raises `ModelError` if one of them is missing or cannot be used, `TemplateError` if its chat template cannot.
     """
     local = resolve_model(DEFAULT_ALIAS, settings)
-    config = WorkerConfig(
-        model=str(local.path),
-        name=local.name,
-        device=settings.device,
-        dtype=settings.dtype,
-        max_context=settings.max_context,
-        kv_cache_memory=settings.kv_cache_memory,
-        max_batch_tokens=settings.max_batch_tokens,
-        max_running=settings.max_running,
-        max_waiting=settings.max_waiting,
-        threads=settings.threads,
-        speculative_tokens=settings.speculative_tokens,
-        grammar_timeout=settings.grammar_timeout,
-        prefix_folder=str(settings.prefixes_dir),
-        saved_prefix_tokens=settings.saved_prefix_tokens,
-    )
-    engine = WorkerClient(
-        config, heartbeat_timeout=settings.heartbeat_timeout, log_path=settings.logs_dir / f"{local.name}.log"
-    )
+    return registry_of(local, WorkerClient.for_model(local, settings), settings)
+
+
+def registry_of(local: LocalModel, engine: EngineClient, settings: Settings) -> ModelRegistry:
+    """`local` alone, answered for by `engine`. Raises as `open_models` does."""
     model = TextModel.from_local(
         local, engine, max_context=settings.max_context, grammar_timeout=settings.grammar_timeout
     )

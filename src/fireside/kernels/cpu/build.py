@@ -1,7 +1,7 @@
-"""Compiles the native kernels once per machine, with the system's own C++ compiler, into the cache folder.
+"""The native kernels' library: from the wheel where it brings one for this processor, else compiled at first use.
 
-The library's name is a hash of the sources, the flags, the compiler's version and the processor's features, so an
-upgrade of any of them compiles anew and an old library is never loaded by mistake. Takes seconds, once.
+A library's name holds the hash of what it was made from and the hash of its own bytes. So one of other sources, of
+another compiler or for another processor is never loaded, nor one that was cut short, which could end the process.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from fireside.kernels.cpu.variants import Variant, processor_features, runnable
+
 SOURCES = Path(__file__).parent
+PREBUILT = SOURCES / "prebuilt"  # only in wheels: see hatch_build.py
 FLAGS = ("-std=c++20", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
 # How compilers spell "for this processor", until one is accepted: clang on ARM long knew the second only.
 TUNINGS = (("-march=native",), ("-mcpu=native",), ())
+# Of what is run elsewhere than it was compiled: no names but the kernels' own, for PyTorch brings C++ libraries too.
+# It takes libstdc++ from the system, as PyTorch does; a static one would call for a newer glibc than we do.
+PREBUILT_FLAGS = ("-s", f"-Wl,--version-script={SOURCES / 'exports.map'}")
 COMPILE_SECONDS = 300
 
 
@@ -26,24 +33,46 @@ class NativeUnavailable(Exception):
     """The native kernels cannot be had on this machine; the message says why and what would help."""
 
 
-def build_library(cache: Path | None = None) -> Path:
-    """The compiled kernels' path, compiling them first if need be. Safe when several processes call it at once.
+def prebuilt_library(folder: Path = PREBUILT) -> Path | None:
+    """The best library of the wheel that this processor can run, if there is one and it is whole.
 
-    `cache`: where to keep the library; by default `$XDG_CACHE_HOME/fireside/kernels`.
+    It comes before a compiler: compiled for this very processor the kernels are no faster (docs/log.md), and later.
     """
+    for variant in runnable(processor_features()) if folder.is_dir() else ():
+        if library := _find(folder, _variant_name(variant)):
+            return library
+    return None
+
+
+def build_variant(variant: Variant, folder: Path) -> Path:
+    """Compiles a library for `prebuilt_library` to find. Raises `NativeUnavailable`."""
+    tunings = ((*variant.flags, *PREBUILT_FLAGS),)
+    return _compile(find_compiler(), tunings, folder, _variant_name(variant))
+
+
+def find_compiler() -> str:
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise NativeUnavailable("there is no C++ compiler (install g++ or clang, or set CXX)")
+    return compiler
+
+
+def build_library(cache: Path | None = None) -> Path:
+    """The kernels compiled for this processor, compiling them if need be. Safe when several processes call it at once.
+
+    `cache`: where to keep the library; by default `$XDG_CACHE_HOME/fireside/kernels`.
+    """
+    compiler = find_compiler()
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fireside" / "kernels"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _refuse_shared(folder)
-        target = folder / f"decoder-{_fingerprint(compiler)}.so"
-        if not target.exists():
-            _compile(compiler, target)
+        name = f"decoder-{_hash(_sources(), _run(compiler, '--version').stdout, compiler, _processor())}"
+        return _find(folder, name) or _compile(compiler, TUNINGS, folder, name)
     except OSError as error:
-        raise NativeUnavailable(f"the cache folder {folder} cannot be used: {error.strerror or error}") from error
-    return target
+        raise NativeUnavailable(
+            f"the cache folder {folder} cannot be used: {error.strerror or error} (set XDG_CACHE_HOME to one that can)"
+        ) from error
 
 
 def _refuse_shared(folder: Path) -> None:
@@ -53,13 +82,36 @@ def _refuse_shared(folder: Path) -> None:
         raise NativeUnavailable(f"the cache folder {folder} can be written by other users (chmod 700 it)")
 
 
-def _fingerprint(compiler: str) -> str:
-    digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for source in sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.cpp")]):
-        digest.update(source.read_bytes())
-    digest.update(f"{compiler} {_run(compiler, '--version').stdout}".encode())
-    digest.update(_processor().encode())
+def _variant_name(variant: Variant) -> str:
+    return f"decoder-{variant.name}-{_hash(_sources(), *variant.flags)}"
+
+
+def _sources() -> str:
+    files = sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.cpp")])
+    return "\0".join([*FLAGS, *(file.read_text() for file in files)])
+
+
+def _hash(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
     return digest.hexdigest()[:24]
+
+
+def _named(name: str, content: bytes) -> str:
+    return f"{name}-{_hash(content)}.so"
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    """A whole library of that name in `folder`, if there is one."""
+    for path in sorted(folder.glob(f"{name}-*.so")):
+        try:
+            content = path.read_bytes()
+        except OSError:
+            continue  # no better than none
+        if path.name == _named(name, content):
+            return path
+    return None
 
 
 def _processor() -> str:
@@ -72,21 +124,21 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _compile(compiler: str, target: Path) -> None:
-    handle, name = tempfile.mkstemp(suffix=".so", prefix=".building-", dir=target.parent)
+def _compile(compiler: str, tunings: Sequence[tuple[str, ...]], folder: Path, name: str) -> Path:
+    """Compiles with the first of `tunings` that the compiler knows. The library appears in `folder` whole or never."""
+    handle, building = tempfile.mkstemp(suffix=".so", prefix=".building-", dir=folder)
     os.close(handle)
-    building = Path(name)
     try:
-        for tuning in TUNINGS:
-            result = _run(compiler, *FLAGS, *tuning, "-o", str(building), str(SOURCES / "decoder.cpp"))
+        for tuning in tunings:
+            result = _run(compiler, *FLAGS, *tuning, "-o", building, str(SOURCES / "decoder.cpp"))
             if result.returncode == 0 or "=native" not in result.stderr:
                 break
         if result.returncode != 0:
             first = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip()[:200])
             raise NativeUnavailable(f"{compiler} could not compile the kernels: {first}")
-        building.replace(target)
+        return Path(building).replace(folder / _named(name, Path(building).read_bytes()))
     finally:
-        building.unlink(missing_ok=True)
+        Path(building).unlink(missing_ok=True)
 
 
 def _run(compiler: str, *arguments: str) -> subprocess.CompletedProcess[str]:

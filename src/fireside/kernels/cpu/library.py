@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fireside.errors import ModelError
-from fireside.kernels.cpu.build import NativeUnavailable, build_library
+from fireside.kernels.cpu.build import NativeUnavailable, build_library, prebuilt_library
 from fireside.kernels.cpu.packing import MatrixStruct, PackedMatrix
 
 ABI = 2
@@ -24,6 +25,8 @@ MAX_HEAD_DIM = 256
 _MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
 _NORMS = ("attention_norm", "mlp_norm", "query_norm", "key_norm")
 _BIASES = tuple(f"{name}_bias" for name in _MATRICES)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +127,20 @@ class _Batch(ctypes.Structure):
 
 @cache
 def load_library(path: Path | None = None) -> ctypes.CDLL:
-    """The compiled library. Raises `NativeUnavailable` with the reason."""
-    target = path or build_library()
+    """The library at `path`, or else the wheel's, or else one compiled here. Raises `NativeUnavailable`."""
+    prebuilt = prebuilt_library() if path is None else path
+    if prebuilt is None:
+        return _open_library(build_library())
+    try:
+        return _open_library(prebuilt)
+    except NativeUnavailable as reason:
+        if path is not None:
+            raise
+        log.warning("%s: compiling the kernels instead", reason)
+        return _open_library(build_library())
+
+
+def _open_library(target: Path) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(target))
     except OSError as error:
