@@ -76,8 +76,10 @@ class Settings(BaseSettings):
     # How much
     kv_cache_memory: Bytes | None = Field(None, gt=0, description="Bytes for keys and values; None: by free memory.")
     max_batch_tokens: int = Field(512, ge=16, description="Tokens in one engine step, prefill and decode together.")
-    speculative_tokens: int = Field(
-        7, ge=0, le=15, description="Most tokens guessed per request and step from its own text; 0: none."
+    speculative_tokens: int = Field(15, ge=0, le=15, description="Most tokens guessed per request and step; 0: none.")
+    speculative_recent: bool = Field(True, description="Guess from recent answers to others, too.")
+    draft_model: str | None = Field(
+        None, min_length=1, description="A smaller model with the same tokenizer that guesses: a name, or a path."
     )
     max_running: int = Field(64, ge=1, description="Requests that generate at the same time.")
     max_waiting: int = Field(256, ge=0, description="Requests that may queue before the answer is 429.")

@@ -20,7 +20,7 @@ from fireside.engine.sampler import SampledToken, Sampler, SamplingRow
 from fireside.engine.sampling_draw import LogitsError
 from fireside.engine.scheduler import Chunk, Scheduler
 from fireside.engine.sequence import Sequence, SequenceState
-from fireside.engine.speculation import make_drafts
+from fireside.engine.speculation.speculator import Speculator
 from fireside.engine.validation import check_request
 
 # How long a step waits when grammars are being compiled and there is nothing else to do.
@@ -40,8 +40,8 @@ class Engine:
     max_context: tokens of prompt and answer together; less if all blocks together hold less.
     max_batch_tokens: tokens of one forward pass. max_running: sequences that hold blocks at the same time.
     max_waiting: length of the queue. grammar_timeout: seconds that a grammar may take to compile.
-    speculative_tokens: most tokens guessed for one request in one step; 0 where the runner is not batch-invariant,
-    since a guess that changes rounding could change an answer.
+    speculator: guesses tokens; not used where the runner is not batch-invariant, since a guess that changes rounding
+    could change an answer.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Engine:
         max_waiting: int = 256,
         grammar_compiler: GrammarCompiler | None = None,
         grammar_timeout: float = 10.0,
-        speculative_tokens: int = 0,
+        speculator: Speculator | None = None,
     ) -> None:
         if grammar_compiler is not None and grammar_compiler.vocab_size != runner.vocab_size:
             raise ValueError(f"grammars for {grammar_compiler.vocab_size} tokens, logits for {runner.vocab_size}")
@@ -66,7 +66,7 @@ class Engine:
         self.sampler = Sampler()
         self._grammars = grammar_compiler
         self._grammar_timeout = grammar_timeout
-        self._speculative_tokens = speculative_tokens if runner.batch_invariant else 0
+        self._speculator = speculator if runner.batch_invariant else None
         self._masks = torch.zeros(max_running, -(-runner.vocab_size // 32), dtype=torch.int32)
         self._sequences: dict[str, Sequence] = {}
         self._compilations: dict[str, _Compilation] = {}
@@ -75,8 +75,6 @@ class Engine:
         self._num_steps = 0
         self._num_generated = 0
         self._num_forced = 0
-        self._num_drafted = 0
-        self._num_accepted = 0
 
     @property
     def has_work(self) -> bool:
@@ -97,8 +95,8 @@ class Engine:
             preemptions=self.scheduler.num_preemptions,
             steps=self._num_steps,
             forced_tokens=self._num_forced,
-            drafted_tokens=self._num_drafted,
-            accepted_tokens=self._num_accepted,
+            drafted_tokens={} if self._speculator is None else dict(self._speculator.drafted),
+            accepted_tokens={} if self._speculator is None else dict(self._speculator.accepted),
         )
 
     def submit(self, request: GenerationRequest) -> None:
@@ -135,8 +133,8 @@ class Engine:
         """One forward pass for everybody. Returns who got what, and `Rejected` for those that cannot go on."""
         if self._compilations:
             self._collect_compiled()
-        if self._speculative_tokens:
-            make_drafts(self.scheduler.running, self._speculative_tokens)
+        if self._speculator is not None:
+            self._speculator.propose(self.scheduler.running, self.blocks, self.runner.vocab_size)
         chunks = self.scheduler.schedule()
         if chunks:
             self._run(chunks)
@@ -259,13 +257,14 @@ class Engine:
                 self._num_forced += sequence.append(token.token_id, token.logprobs)
             except GrammarError as error:
                 return self._reject(sequence, "grammar", str(error))
-            if sequence.finish_reason is not None or token.token_id != guess:
+            if token.token_id != guess:
                 break
             accepted += 1
-        if draft and sequence.lookup is not None:
-            sequence.lookup.learn(len(draft), accepted, sequence.num_tokens)
-            self._num_drafted += len(draft)
-            self._num_accepted += accepted
+            if sequence.finish_reason is not None:
+                break
+        if self._speculator is not None:
+            self._speculator.learn(sequence, len(draft), accepted)
+        if accepted:
             self.scheduler.advance(sequence, sequence.num_computed + accepted)
 
     def _sample(self, logits: Tensor, rows: list[SamplingRow]) -> list[SampledToken | LogitsError]:
@@ -299,6 +298,8 @@ class Engine:
         if finish_reason is not None or sequence.num_ready > sequence.num_emitted:
             self._reports.append(self._output(sequence, finish_reason))
         if finish_reason is not None:
+            if self._speculator is not None:
+                self._speculator.finish(sequence)
             self._remove(sequence)
 
     def _output(self, sequence: Sequence, finish_reason: FinishReason | None) -> GenerationOutput:

@@ -86,8 +86,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int = 0
     steps: int = 0
     forced_tokens: int = 0  # tokens a grammar left no choice about, which skipped a forward pass
-    drafted_tokens: int = 0  # guesses that a step checked (see `speculation`)
-    accepted_tokens: int = 0  # those that were right, each a forward pass saved
+    # Guesses that a step checked, and those that were right, each a forward pass saved; by source (`Source`).
+    drafted_tokens: dict[str, int] = {}
+    accepted_tokens: dict[str, int] = {}
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_context: int  # tokens of prompt and answer together
     block_size: int
     num_blocks: int
+    draft_model: str | None = None  # that guesses, if one does
 
 
 # Server to worker.
@@ -161,6 +163,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_running: int = 64
     max_waiting: int = 256
     threads: int = 0  # 0: as many as there are cores
-    speculative_tokens: int = 7  # most tokens guessed for one request in one step; 0: none
+    speculative_tokens: int = 15  # most tokens guessed for one request in one step; 0: none
+    speculative_recent: bool = True  # guess from recent answers too
+    draft_model: str | None = None  # path of a smaller model that guesses
     grammar_timeout: float = 10.0  # seconds
     heartbeat_interval: float = 1.0  # seconds

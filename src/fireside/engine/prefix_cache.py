@@ -11,9 +11,13 @@ from collections.abc import Callable
 
 
 class Node:
-    """One full block of tokens after the path that leads to it. `references` counts the sequences that hold it."""
+    """One full block of tokens after the path that leads to it.
 
-    __slots__ = ("block", "children", "parent", "references", "tokens")
+    references: counts the sequences that hold it.
+    draft_computed: the draft model's keys and values of this block exist too, and of all before it.
+    """
+
+    __slots__ = ("block", "children", "draft_computed", "parent", "references", "tokens")
 
     def __init__(self, tokens: tuple[int, ...], parent: Node | None, block: int) -> None:
         self.tokens = tokens
@@ -21,6 +25,7 @@ class Node:
         self.block = block
         self.children: dict[tuple[int, ...], Node] = {}
         self.references = 0
+        self.draft_computed = False
 
 
 class PrefixCache:

@@ -64,6 +64,7 @@ def open_models(settings: Settings) -> ModelRegistry:
     Raises `ModelError` if one of them is missing or cannot be used, `TemplateError` if its chat template cannot.
     """
     local = resolve_model(DEFAULT_ALIAS, settings)
+    draft = None if settings.draft_model is None else resolve_model(settings.draft_model, settings)
     config = WorkerConfig(
         model=str(local.path),
         name=local.name,
@@ -76,6 +77,8 @@ def open_models(settings: Settings) -> ModelRegistry:
         max_waiting=settings.max_waiting,
         threads=settings.threads,
         speculative_tokens=settings.speculative_tokens,
+        speculative_recent=settings.speculative_recent,
+        draft_model=None if draft is None else str(draft.path),
         grammar_timeout=settings.grammar_timeout,
     )
     engine = WorkerClient(
