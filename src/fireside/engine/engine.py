@@ -317,6 +317,8 @@ class Engine:
             finish_reason=finish_reason,
             stopped_by=None if finish_reason is None else sequence.stopped_by,
             cached_tokens=sequence.cached_tokens or 0,
+            accepted_prediction_tokens=0 if sequence.guesser is None else sequence.guesser.accepted_prediction,
+            rejected_prediction_tokens=0 if sequence.guesser is None else sequence.guesser.rejected_prediction,
         )
 
     def _reject(self, sequence: Sequence, kind: str, reason: str) -> None:

@@ -45,6 +45,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     sampling: SamplingParams
     grammar: str | None = None
     priority: int = 0  # lower is sooner; first come first served within one priority
+    predicted_ids: tuple[int, ...] = ()  # what the answer may look like: guessed from, and nothing else
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +71,8 @@ class GenerationOutput(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: FinishReason | None = None
     stopped_by: int | None = None
     cached_tokens: int = 0  # prompt tokens whose keys and values came from the prefix cache
+    accepted_prediction_tokens: int = 0  # so far: guesses from `predicted_ids` that were right
+    rejected_prediction_tokens: int = 0
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,6 +43,7 @@ sampling = st.builds(
     num_blocks=st.sampled_from([64, 26, 30]),
     max_batch_tokens=st.sampled_from([32, 5]),
     again=st.booleans(),
+    predicted=st.lists(st.integers(0, FEW - 1), max_size=30),
 )
 def test_guessing_changes_no_token_and_no_number(
     prompts: list[list[int]],
@@ -52,10 +54,11 @@ def test_guessing_changes_no_token_and_no_number(
     num_blocks: int,
     max_batch_tokens: int,
     again: bool,
+    predicted: list[int],
 ) -> None:
     """Nor with blocks for one request at a time, nor a second time: with a warm cache, and recent answers."""
     requests = [
-        GenerationRequest(id=str(index), prompt_ids=tuple(prompt), sampling=one)
+        GenerationRequest(id=str(index), prompt_ids=tuple(prompt), sampling=one, predicted_ids=tuple(predicted))
         for index, (prompt, one) in enumerate(zip(prompts, params, strict=False))
     ]
     plain = guessing(0)
@@ -66,7 +69,8 @@ def test_guessing_changes_no_token_and_no_number(
         run(engine, *requests)
     expected, actual = run(plain, *requests), run(engine, *requests)
     for name, result in expected.items():
-        assert replace(actual[name], steps=[], cached_tokens=0) == replace(result, steps=[], cached_tokens=0)
+        cost = {"steps": [], "cached_tokens": 0, "prediction": (0, 0)}
+        assert replace(actual[name], **cost) == replace(result, **cost)
     assert accepted(engine) <= drafted(engine)
     engine.check_integrity()
 
@@ -92,6 +96,21 @@ def test_text_that_does_not_repeat_is_soon_guessed_no_more() -> None:
     random.Random(0).shuffle(prompt)
     run(engine, request("a", prompt, max_tokens=300))
     assert drafted(engine) < 30
+
+
+def test_a_right_prediction_saves_passes_and_is_counted() -> None:
+    asked = request("a", [5, 6, 7], max_tokens=60)
+    answer = run(guessing(0, vocab=48), asked)["a"].token_ids
+    wrong = (*answer[:30], 0, 0, *answer[31:])  # one token is another, and one more
+    for predicted, most in ((answer, 8), (wrong, 14)):
+        engine = guessing(15, vocab=48)
+        result = run(engine, msgspec.structs.replace(asked, predicted_ids=predicted))["a"]
+        assert result.token_ids == answer
+        assert len(result.steps) <= most
+        good, bad = result.prediction
+        assert good == accepted(engine, Source.PREDICTION) >= 60 - most
+        assert good + bad == drafted(engine, Source.PREDICTION)
+        assert bool(bad) == (predicted is wrong)
 
 
 def test_an_answer_given_before_is_guessed_from_it() -> None:

@@ -65,6 +65,11 @@ class DraftModel:
         self.runner = runner
         self.costs = costs
 
+    def catch_up_seconds(self, sequence: Sequence) -> float:
+        """What the next step's share of the sequence's text would take that is not computed yet, beyond one token."""
+        lag = min(sequence.num_tokens - sequence.num_draft_computed, _CATCH_UP)
+        return self.costs.of(lag) - self.costs.of(1)
+
     def draft(self, wanted: list[tuple[Sequence, int]], vocab_size: int) -> None:
         """Sets the draft of each sequence to at most so many tokens: none where its text is not computed yet.
 

@@ -1,4 +1,4 @@
-"""Guesses from text: the request's own, and what others were answered lately."""
+"""Guesses from text: the request's own, its client's prediction, and what others were answered lately."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ _SEPARATOR = -1
 # anything: text that does repeat itself soon says so.
 _OWN = (0.15, 0.3, 0.45, 0.6, 0.75, 0.85)
 _RECENT = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85)
+_PREDICTION = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95)  # whoever sends one knows what to expect
 
 
 class Source(StrEnum):
     """Where a guess came from."""
 
     LOOKUP = "lookup"  # the request's own text
+    PREDICTION = "prediction"  # what the client says the answer will look like
     RECENT = "recent"  # recent answers
     DRAFT_MODEL = "draft_model"
 
@@ -81,39 +83,51 @@ class Lookup:
     rates are learned at no cost, and guessing needs no trial to start or to end.
     """
 
-    def __init__(self, recent: RecentOutputs | None = None) -> None:
+    def __init__(self, sequence: Sequence, recent: RecentOutputs | None = None) -> None:
         self._own = SuffixAutomaton()
-        self._own_rates = MatchRates(_OWN)
+        self._origin = 0  # where the automaton's text begins in the whole: prompt, prediction, answer
+        self._indexed = 0  # tokens of the whole
+        predicted = sequence.request.predicted_ids
+        # The same separator stands before the prediction and before the answer: so the answer's very start matches the
+        # prediction's, and later matches are of the answer itself.
+        self._prediction = (_SEPARATOR, *predicted, _SEPARATOR) if predicted else ()
+        self._predicted = range(len(sequence.prompt_ids) + 1, len(sequence.prompt_ids) + len(self._prediction))
         self._recent = recent
-        self._recent_rates = MatchRates(_RECENT)
         self._cursors: list[Cursor] = []
-        self._indexed = 0  # tokens of the sequence
+        self._rates = {
+            Source.LOOKUP: MatchRates(_OWN),
+            Source.PREDICTION: MatchRates(_PREDICTION),
+            Source.RECENT: MatchRates(_RECENT),
+        }
 
     def index(self, sequence: Sequence, budget: int) -> int:
-        """Takes in at most `budget` more tokens of the sequence; returns how many.
+        """Takes in at most `budget` more tokens; returns how many.
 
         Bounded, because a prompt of 32,768 tokens takes 35 ms, in which nobody would get a token.
         """
-        end = sequence.num_tokens
-        if len(self._own) >= MAX_TEXT or (self._indexed == 0 and end > MAX_TEXT):
-            self._own, self._indexed = SuffixAutomaton(), end - MAX_TEXT // 2
+        end = sequence.num_tokens + len(self._prediction)
+        if end - self._origin > MAX_TEXT:
+            self._own, self._origin = SuffixAutomaton(), end - MAX_TEXT // 2
+            self._indexed = self._origin
         start, end = self._indexed, min(end, self._indexed + budget)
-        boundary = min(max(start, len(sequence.prompt_ids)), end)
-        self._own.extend(sequence.tokens(start, boundary))
-        for token in sequence.tokens(boundary, end):
+        prompt, prediction = len(sequence.prompt_ids), len(self._prediction)
+        if start < prompt + prediction:
+            self._own.extend(sequence.prompt_ids[start:end])
+            self._own.extend(self._prediction[max(0, start - prompt) : max(0, end - prompt)])
+        answered = prompt + prediction
+        for token in sequence.output_ids[max(0, start - answered) : max(0, end - answered)]:
             self._learn(token)
         self._indexed = end
         return end - start
 
     def guess(self, sequence: Sequence, limit: int) -> Guess | None:
         """At most `limit` tokens that may follow; None if nothing like the tail is known or indexing is behind."""
-        if limit <= 0 or self._indexed < sequence.num_tokens:
+        if limit <= 0 or self._indexed < sequence.num_tokens + len(self._prediction):
             return None
-        own = self._own
-        best = _guess(Source.LOOKUP, own, self._own_rates, limit)
+        best = self._guess(self._own_source, self._own, limit)
         cursor = self._best_cursor()
         if cursor is not None:
-            other = _guess(Source.RECENT, cursor, self._recent_rates, limit)
+            other = self._guess(Source.RECENT, cursor, limit)
             if other is not None and (best is None or sum(other.chances) > sum(best.chances)):
                 best = other
         if best is not None:
@@ -127,13 +141,14 @@ class Lookup:
         """Takes in a token of the answer."""
         own = self._own
         if own.match_length:
-            self._own_rates.observe(own.match_length, own.text[own.match_end] == token)
+            self._rates[self._own_source].observe(own.match_length, own.text[own.match_end] == token)
         own.append(token)
         if self._recent is None:
             return
         cursor = self._best_cursor()
         if cursor is not None and cursor.match_end < len(cursor.automaton):
-            self._recent_rates.observe(cursor.match_length, cursor.automaton.text[cursor.match_end] == token)
+            hit = cursor.automaton.text[cursor.match_end] == token
+            self._rates[Source.RECENT].observe(cursor.match_length, hit)
         if not self._cursors or self._cursors[0].automaton is not self._recent.young:
             known = {id(cursor.automaton): cursor for cursor in self._cursors}
             automata = (self._recent.young, self._recent.old)
@@ -146,9 +161,14 @@ class Lookup:
         best = max(self._cursors, key=lambda cursor: cursor.match_length, default=None)
         return best if best is not None and best.match_length else None
 
+    @property
+    def _own_source(self) -> Source:
+        """Where the automaton's match lies."""
+        return Source.PREDICTION if self._origin + self._own.match_end in self._predicted else Source.LOOKUP
 
-def _guess(source: Source, match: SuffixAutomaton | Cursor, rates: MatchRates, limit: int) -> Guess | None:
-    if not match.match_length:
-        return None
-    tokens = match.continuation(limit)
-    return Guess(source, tokens, rates.survivals(match.match_length, len(tokens))) if tokens else None
+    def _guess(self, source: Source, match: SuffixAutomaton | Cursor, limit: int) -> Guess | None:
+        if not match.match_length:
+            return None
+        tokens = match.continuation(limit)
+        chances = self._rates[source].survivals(match.match_length, len(tokens))
+        return Guess(source, tokens, chances) if tokens else None

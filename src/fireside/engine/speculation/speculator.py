@@ -23,17 +23,21 @@ if TYPE_CHECKING:
 _INDEX_BUDGET = 1024
 # Guesses must promise so much more than none, or their own trouble (choosing, drawing, laying out) would eat it up.
 _MARGIN = 1.02
+# Steps over which the time is spread that the draft model takes to compute a text it does not know yet.
+_HORIZON = 8
 
 
 class Guesser:
     """What is remembered about guessing for one sequence."""
 
-    __slots__ = ("draft_rate", "lookup", "source")
+    __slots__ = ("accepted_prediction", "draft_rate", "lookup", "rejected_prediction", "source")
 
-    def __init__(self, recent: RecentOutputs | None) -> None:
-        self.lookup = Lookup(recent)
+    def __init__(self, sequence: Sequence, recent: RecentOutputs | None) -> None:
+        self.lookup = Lookup(sequence, recent)
         self.draft_rate = DraftRate()
         self.source = Source.LOOKUP  # of the last draft
+        self.accepted_prediction = 0  # guesses from the client's prediction that were right
+        self.rejected_prediction = 0
 
 
 class Speculator:
@@ -74,7 +78,7 @@ class Speculator:
             if sequence.matcher is not None or sequence.finish_reason is not None:
                 continue
             if sequence.guesser is None:
-                sequence.guesser = Guesser(self.recent)
+                sequence.guesser = Guesser(sequence, self.recent)
             if budget:
                 budget -= sequence.guesser.lookup.index(sequence, budget)
             if sequence.decoding and (limit := self._limit(sequence)) > 0:
@@ -103,6 +107,9 @@ class Speculator:
         self.accepted[guesser.source] += num_accepted
         if guesser.source is Source.DRAFT_MODEL:
             guesser.draft_rate.learn(num_drafted, num_accepted)
+        elif guesser.source is Source.PREDICTION:
+            guesser.accepted_prediction += num_accepted
+            guesser.rejected_prediction += num_drafted - num_accepted
 
     def finish(self, sequence: Sequence) -> None:
         """The sequence has ended; its answer may help others."""
@@ -149,8 +156,10 @@ class Speculator:
             assert sequence.guesser is not None
             limit, rate = self._limit(sequence), sequence.guesser.draft_rate
             gain_from_text, _ = self._gain(guess.chances if guess is not None else [], num_decoding)
-            gain, count = self._gain([rate.value**depth for depth in range(1, limit + 1)], num_decoding, seconds)
-            if count == 0 and gain_from_text == 1.0 and self._gain([1.0] * limit, num_decoding, seconds)[1]:
+            catch_up = self.draft_model.catch_up_seconds(sequence) / _HORIZON
+            chances = [rate.value**depth for depth in range(1, limit + 1)]
+            gain, count = self._gain(chances, num_decoding, seconds, catch_up)
+            if count == 0 and gain_from_text == 1.0 and self._gain([1.0] * limit, num_decoding, seconds, catch_up)[1]:
                 if rate.is_time_to_try(sequence.num_tokens):
                     count = 1
                     trials.add(sequence)
@@ -169,15 +178,17 @@ class Speculator:
                 chances = [value**depth for depth in range(1, len(sequence.draft) + 1)]
                 guesses[sequence] = Guess(Source.DRAFT_MODEL, sequence.draft, chances)
 
-    def _gain(self, chances: Iterable[float], num_decoding: int, draft_seconds: float = 0.0) -> tuple[float, int]:
+    def _gain(
+        self, chances: Iterable[float], num_decoding: int, draft_seconds: float = 0.0, catch_up: float = 0.0
+    ) -> tuple[float, int]:
         """The most tokens per second that guesses of these chances give, as a multiple of none, if everybody had such
-        guesses, each after so many seconds of drafting; and with how many of them."""
+        guesses, each after so many seconds of drafting, all after so many of catching up; and with how many of them."""
         best, count = 1.0, 0
         unguessed = self.costs.of(num_decoding)
         expected = 1.0
         for number, chance in enumerate(chances, start=1):
             expected += chance
-            seconds = self.costs.of(num_decoding * (1 + number)) + number * draft_seconds
+            seconds = self.costs.of(num_decoding * (1 + number)) + number * draft_seconds + num_decoding * catch_up
             if expected * unguessed / seconds > max(best, _MARGIN):
                 best, count = expected * unguessed / seconds, number
         return best, count
