@@ -196,6 +196,7 @@ class Engine:
                     logit_indices.extend(range(offset + sequence.num_tokens - 1, offset + end))
             offset += end
 
+        start_time = time.perf_counter()
         logits = self.runner.forward(build_batch(chunks, logit_indices))
         self._num_steps += 1
         self.scheduler.commit(chunks)
@@ -203,6 +204,8 @@ class Engine:
             self._score(sequence, logits[first:last])
         if draws:
             self._draw(draws, logits)
+        if self._speculator is not None and len(logit_indices) == offset:  # all tokens are last ones and guesses
+            self._speculator.costs.observe(offset, time.perf_counter() - start_time)
         for sequence in caught_up:
             if sequence.state is SequenceState.RUNNING:  # else it has just been rejected
                 self._report(sequence)

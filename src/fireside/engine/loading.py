@@ -14,7 +14,7 @@ from fireside.engine.messages import EngineInfo, WorkerConfig
 from fireside.engine.native_runner import NativeRunner, native_shape
 from fireside.engine.resources import available_cores, available_memory
 from fireside.engine.runner import Runner
-from fireside.engine.speculation.costs import measure_costs
+from fireside.engine.speculation.costs import first_costs
 from fireside.engine.speculation.draft_model import DraftModel
 from fireside.engine.speculation.speculator import Speculator
 from fireside.engine.torch_runner import TorchRunner
@@ -142,12 +142,12 @@ def _speculator(runner: Runner, draft: Checkpoint | None, config: WorkerConfig, 
             draft, num_blocks=runner.num_blocks, max_context=max_context, threads=config.threads or available_cores(),
             dtype=_DTYPES.get(config.dtype),
         )  # fmt: skip
-        draft_model = DraftModel(draft_runner, measure_costs(draft_runner))
+        draft_model = DraftModel(draft_runner, first_costs(draft_runner))
     return Speculator(
         config.speculative_tokens,
         recent_outputs=config.speculative_recent,
         draft_model=draft_model,
-        costs=measure_costs(runner),
+        costs=first_costs(runner),
     )
 
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from fireside.engine.engine import Engine
 from fireside.engine.messages import GenerationRequest, SamplingParams
-from fireside.engine.speculation.costs import TYPICAL, PassCosts, measure_costs
+from fireside.engine.speculation.costs import PassCosts
 from fireside.engine.speculation.lookup import Guess, Source
 from fireside.engine.speculation.speculator import Speculator
 from tests.engine.driving import Driver, request, run
-from tests.engine.fake_runner import FakeRunner
 from tests.engine.speculation.drafting import DRAFTS, FEW, accepted, drafted, guessing
 
 sampling = st.builds(
@@ -95,7 +94,7 @@ def test_text_that_does_not_repeat_is_soon_guessed_no_more() -> None:
     prompt = list(range(48)) * 2
     random.Random(0).shuffle(prompt)
     run(engine, request("a", prompt, max_tokens=300))
-    assert drafted(engine) < 30
+    assert drafted(engine) < 45
 
 
 def test_a_right_prediction_saves_passes_and_is_counted() -> None:
@@ -187,13 +186,3 @@ def test_no_guesses_where_rounding_depends_on_the_batch(draft: str) -> None:
     run(careful, request("a", [0] * 8, max_tokens=20))
     assert careful.stats.drafted_tokens == {}
     assert careful.stats.steps == 20
-
-
-def test_costs_are_measured_and_lie_on_lines_between() -> None:
-    costs = PassCosts({1: 1.0, 2: 1.2, 4: 1.1, 8: 2.0})
-    assert [costs.of(tokens) for tokens in (1, 2, 4, 6, 8, 10)] == pytest.approx([1.0, 1.2, 1.2, 1.6, 2.0, 2.4])
-    runner = FakeRunner(num_blocks=2, block_size=4)
-    measured = measure_costs(runner)
-    assert {sum(tokens) for tokens in runner.passes} == {1, 2, 4, 8}  # no more than the blocks hold
-    assert 0 < measured.of(1) <= measured.of(2) <= measured.of(20)
-    assert TYPICAL.of(1) == 1.0

@@ -9,61 +9,76 @@ from collections.abc import Mapping
 from fireside.engine.batch import int32
 from fireside.engine.runner import ForwardBatch, Runner
 
-_SIZES = (1, 2, 4, 8, 16)
+_STEP = 1.01  # by which one observation moves every point, and by its cube those next to it
 _REPEATS = 3
-_PATIENCE = 2.0  # seconds after which measuring is not repeated: of a large model one pass says enough
 
 
 class PassCosts:
-    """Seconds by tokens of a pass, linear between the measured points and beyond the last two."""
+    """Seconds by tokens of a pass, linear between the given points and beyond the last two."""
 
     def __init__(self, seconds: Mapping[int, float]) -> None:
         """`seconds`: at least two points, one token among them."""
         self._sizes = sorted(seconds)
-        # A longer pass that seems cheaper was measured in a quieter moment.
-        self._seconds: list[float] = []
-        for size in self._sizes:
-            self._seconds.append(max(seconds[size], self._seconds[-1] if self._seconds else 0.0))
+        self._seconds = [seconds[size] for size in self._sizes]
 
     def of(self, tokens: int) -> float:
-        above = min(max(1, bisect_left(self._sizes, tokens)), len(self._sizes) - 1)
+        above = self._above(tokens)
         left, right = self._sizes[above - 1], self._sizes[above]
         slope = (self._seconds[above] - self._seconds[above - 1]) / (right - left)
         return self._seconds[above - 1] + slope * (tokens - left)
 
+    def observe(self, tokens: int, seconds: float) -> None:
+        """A pass over `tokens` has taken `seconds`. These costs are fixed; see `LearnedCosts`."""
 
-# SmolLM2-135M and Qwen2.5-Coder-0.5B on two cores with AVX-512 VNNI, in passes over one token; a tenth for a draft.
-TYPICAL = PassCosts({1: 1.0, 2: 1.1, 4: 1.35, 8: 2.2, 16: 3.4})
-TYPICAL_DRAFT = PassCosts({1: 0.1, 2: 0.11, 4: 0.135, 8: 0.22, 16: 0.34})
+    def _above(self, tokens: int) -> int:
+        return min(max(1, bisect_left(self._sizes, tokens)), len(self._sizes) - 1)
 
 
-def measure_costs(runner: Runner) -> PassCosts:
-    """Times a few passes, the least of each size. To be called before any sequence holds blocks: it writes into them.
+class LearnedCosts(PassCosts):
+    """Follows what passes really cost, on this machine, with these kernels, at this load.
 
-    Guesses are chosen by these times, and tokens never depend on guesses: a busy moment makes them slower at worst.
+    Guesses are chosen by these times, and tokens never depend on guesses: a wrong time makes them slower at worst.
     """
-    seconds: dict[int, float] = {}
-    start = time.perf_counter()
-    sizes = [size for size in _SIZES if size <= runner.num_blocks * runner.block_size]
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """Small steps up or down follow the median: a pass that had to wait for other programs counts like any other
+        slow one. Half of what was expected is no chance, though, and taken at its word."""
+        expected = self.of(tokens)
+        if seconds < expected / 2:
+            self._seconds = [known * seconds / expected for known in self._seconds]
+            return
+        above = self._above(tokens)
+        near = [index for index in (above - 1, above) if self._sizes[index] == tokens] or [above - 1, above]
+        factor = _STEP if seconds > expected else 1 / _STEP
+        least = 0.0
+        for index, known in enumerate(self._seconds):
+            # What is true of all sizes (load, length of contexts) moves all; no pass is cheaper than a shorter one.
+            least = max(least, known * (factor**3 if index in near else factor))
+            self._seconds[index] = least
+
+
+# SmolLM2-135M and Qwen2.5-Coder-0.5B on two cores with AVX-512 VNNI, in passes over one token.
+_SHAPE = {1: 1.0, 2: 1.1, 4: 1.35, 8: 2.2, 16: 3.4, 32: 5.2}
+TYPICAL = PassCosts(_SHAPE)
+TYPICAL_DRAFT = PassCosts({size: 0.1 * cost for size, cost in _SHAPE.items()})
+
+
+def first_costs(runner: Runner) -> LearnedCosts:
+    """Typical costs in proportion to one token's, which is timed. To be called before any sequence holds blocks: it
+    writes into the first."""
+    least = float("inf")
     for _ in range(_REPEATS):
-        for size in sizes:
-            batch = _batch(size, runner.block_size)
-            before = time.perf_counter()
-            runner.forward(batch)
-            elapsed = time.perf_counter() - before
-            seconds[size] = min(seconds.get(size, elapsed), elapsed)
-        if time.perf_counter() - start > _PATIENCE:
-            break
-    return PassCosts(seconds)
+        start = time.perf_counter()
+        runner.forward(_ONE_TOKEN)
+        least = min(least, time.perf_counter() - start)
+    return LearnedCosts({size: least * cost for size, cost in _SHAPE.items()})
 
 
-def _batch(tokens: int, block_size: int) -> ForwardBatch:
-    """One sequence, all of whose logits are wanted, as when guesses are checked."""
-    return ForwardBatch(
-        token_ids=int32([0] * tokens),
-        positions=int32(range(tokens)),
-        query_starts=int32([0, tokens]),
-        context_lengths=int32([tokens]),
-        block_tables=int32(range(-(-tokens // block_size))).view(1, -1),
-        logit_indices=int32(range(tokens)),
-    )
+_ONE_TOKEN = ForwardBatch(
+    token_ids=int32([0]),
+    positions=int32([0]),
+    query_starts=int32([0, 1]),
+    context_lengths=int32([1]),
+    block_tables=int32([0]).view(1, 1),
+    logit_indices=int32([0]),
+)

@@ -3,6 +3,7 @@ Speculative Decoding" (2023), with guesses that are the draft model's likeliest 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -105,9 +106,12 @@ class DraftModel:
         batch = build_batch(chunks, logit_indices)
         # An id of the model's padding, should it ever be drawn, is beyond the draft model's embedding.
         batch.token_ids.clamp_(max=self.runner.vocab_size - 1)
+        start_time = time.perf_counter()
         with torch.inference_mode():
             logits = self.runner.forward(batch)
             likeliest = logits[:, :vocab_size].argmax(-1).tolist() if ready else []
+        if len(chunks) == len(batch.token_ids):
+            self.costs.observe(len(chunks), time.perf_counter() - start_time)
         for sequence, _, end in chunks:
             sequence.num_draft_computed = end
             for node in reversed(sequence.nodes[: end // self.runner.block_size]):
