@@ -16,7 +16,7 @@ from fireside.engine.engine import Engine
 from fireside.engine.messages import FinishReason, GenerationRequest, SamplingParams
 from tests.engine.driving import Driver, Result, run
 from tests.engine.fake_runner import FakeRunner
-from tests.engine.speculation.drafting import DRAFTS, guessing
+from tests.engine.speculation.drafting import DRAFTS, check_draft_cache, guessing
 
 MAX_CONTEXT = 32
 VOCAB = 24
@@ -86,6 +86,7 @@ class CrowdedEngine(RuleBasedStateMachine):
     def step(self, count: int) -> None:
         for _ in range(count):
             self.driver.step()
+            check_draft_cache(self.driver.engine)
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())

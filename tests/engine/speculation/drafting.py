@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fireside.engine.engine import Engine
@@ -21,7 +22,17 @@ class ContraryRunner(FakeRunner):
         return -super().forward(batch)
 
 
-DRAFTS: dict[str, type[FakeRunner] | None] = {"none": None, "right": FakeRunner, "wrong": ContraryRunner}
+class MoodyRunner(FakeRunner):
+    """Contrary about every third text."""
+
+    def forward(self, batch: ForwardBatch) -> Tensor:
+        logits = super().forward(batch)
+        return torch.where(logits[:, :1] > 0.4, -logits, logits)
+
+
+DRAFTS: dict[str, type[FakeRunner] | None] = {
+    "none": None, "right": FakeRunner, "wrong": ContraryRunner, "moody": MoodyRunner
+}  # fmt: skip
 
 
 def guessing(
@@ -46,6 +57,24 @@ def guessing(
         max_waiting=1000,
         speculator=Speculator(max_draft, recent_outputs=recent, draft_model=model) if max_draft else None,
     )
+
+
+def check_draft_cache(engine: Engine) -> None:
+    """Raises AssertionError unless the draft model's blocks hold just what is believed of them."""
+    if engine._speculator is None or engine._speculator.draft_model is None:
+        return
+    runner = engine._speculator.draft_model.runner
+    assert isinstance(runner, FakeRunner)
+    size = runner.block_size
+    for sequence in engine.scheduler.running:
+        held = [token for block in sequence.block_table for token in runner.memory[block]]
+        known = sequence.num_draft_computed
+        assert known < sequence.num_tokens
+        assert tuple(held[:known]) == sequence.tokens(0, known)
+    for node in engine.blocks.cache.nodes():
+        if node.draft_computed:
+            assert tuple(runner.memory[node.block]) == node.tokens
+            assert len(node.tokens) == size
 
 
 def drafted(engine: Engine, source: Source | None = None) -> int:

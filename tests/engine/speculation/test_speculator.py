@@ -168,12 +168,12 @@ def test_guesses_take_no_blocks_from_others(draft: str) -> None:
     assert engine.stats.preemptions == 0
 
 
-def test_a_guess_leaves_a_block_for_each_that_runs() -> None:
-    """With guesses for the first sequence the second would find no block for a token that it has."""
-    engine = guessing(15, vocab=1, num_blocks=7, max_context=28)
-    driver = Driver(engine)
-    driver.submit(request("a", [0] * 7, max_tokens=5), request("b", [0] * 8, max_tokens=4))
-    driver.drain()
+@pytest.mark.parametrize(("draft", "vocab"), [("none", 1), ("right", 500)])
+def test_a_guess_leaves_a_block_for_each_that_runs(draft: str, vocab: int) -> None:
+    """One block is free. Guesses for the first sequence could take it, and the second needs it for its next token."""
+    engine = guessing(15, draft=draft, vocab=vocab, num_blocks=5, max_context=20)
+    second = range(1, 9) if vocab > 1 else [0] * 8
+    run(engine, request("a", [0] * 6, max_tokens=12), request("b", second, max_tokens=2))
     assert engine.stats.preemptions == 0
     assert drafted(engine) > 0
 

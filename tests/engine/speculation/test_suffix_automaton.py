@@ -58,6 +58,16 @@ def test_a_cursor_finds_the_tail_of_another_text_while_the_automaton_grows(
         assert fresh.match_length == longest_known_tail(known, tokens[:index], proper=False)
 
 
+def test_a_cursor_knows_how_much_it_matches_when_its_state_is_split() -> None:
+    automaton = SuffixAutomaton()
+    automaton.extend([9, 1, 2])
+    cursor = Cursor(automaton)
+    cursor.append(2)  # in the state of "9 1 2", "1 2" and "2"
+    automaton.extend([1, 2, 5])  # from which "1 2" and "2" are split off
+    cursor.append(5)
+    assert (cursor.match_length, cursor.match_end) == (2, 6)  # "2 5", and not "1 2 5"
+
+
 def test_the_place_is_where_the_tail_was_the_longest_last() -> None:
     automaton = SuffixAutomaton()
     automaton.extend([1, 2, 30, 1, 2, 40, 1, 2])
