@@ -173,7 +173,7 @@ def test_a_guess_leaves_a_block_for_each_that_runs(draft: str, vocab: int) -> No
     """One block is free. Guesses for the first sequence could take it, and the second needs it for its next token."""
     engine = guessing(15, draft=draft, vocab=vocab, num_blocks=5, max_context=20)
     second = range(1, 9) if vocab > 1 else [0] * 8
-    run(engine, request("a", [0] * 6, max_tokens=12), request("b", second, max_tokens=2))
+    run(engine, request("a", [0] * 7, max_tokens=12), request("b", second, max_tokens=2))
     assert engine.stats.preemptions == 0
     assert drafted(engine) > 0
 
