@@ -22,33 +22,39 @@ def test_costs_lie_on_lines_between_the_points() -> None:
     assert costs.of(1) == 1.0  # these do not learn
 
 
-def test_costs_follow_the_median_of_what_is_seen() -> None:
-    """Whatever they were thought to be; and one pass in ten that waits for another program does not move them."""
-    truth = {1: 0.020, 2: 0.030, 4: 0.035, 8: 0.036, 16: 0.080}
+TRUTH = {1: 0.020, 2: 0.030, 4: 0.035, 8: 0.036, 16: 0.080}
+
+
+def test_costs_follow_what_is_seen_whatever_they_were_thought_to_be() -> None:
+    """And one pass in ten that waits for another program does not move them."""
     costs = LearnedCosts(SHAPE)
     noise = random.Random(0)
-    for _ in range(2000):
-        size = noise.choice(list(truth))
-        seconds = truth[size] * noise.uniform(0.95, 1.05)
+    for _ in range(3000):
+        size = noise.choice(list(TRUTH))
+        seconds = TRUTH[size] * noise.uniform(0.95, 1.05)
         costs.observe(size, seconds * 50 if noise.random() < 0.1 else seconds)
-    for size, seconds in truth.items():
-        assert costs.of(size) == pytest.approx(seconds, rel=0.12)
+    for size, seconds in TRUTH.items():
+        assert costs.of(size) / costs.of(1) == pytest.approx(seconds / TRUTH[1], rel=0.15)
+        assert costs.of(size) == pytest.approx(seconds, rel=0.25)
 
 
-def test_load_moves_all_sizes_and_order_is_kept() -> None:
+def test_load_that_comes_and_goes_does_not_change_what_sizes_cost_beside_each_other() -> None:
+    """Guesses are made at some times more than at others, and the load may differ between those."""
+    costs = LearnedCosts(SHAPE)
+    for load in (1.0, 5.0, 1.0, 8.0, 0.5):
+        for size in [1] * 100 + [8] * 20:
+            costs.observe(size, load * SHAPE[size])
+        assert costs.of(8) / costs.of(1) == pytest.approx(2.0, rel=0.1)
+        assert costs.of(16) / costs.of(1) == pytest.approx(3.0, rel=0.1)  # never seen
+
+
+def test_no_pass_is_thought_cheaper_than_a_shorter_one() -> None:
     costs = LearnedCosts(SHAPE)
     for _ in range(200):
-        costs.observe(1, 1.5)
-    assert costs.of(1) == pytest.approx(1.5, rel=0.05)
-    assert costs.of(16) > 3.0  # never seen, and slower too
+        costs.observe(1, 1.0)
+        costs.observe(16, 0.1)
     values = [costs.of(tokens) for tokens in range(1, 40)]
     assert values == sorted(values)
-
-
-def test_a_far_faster_pass_is_believed_at_once() -> None:
-    costs = LearnedCosts(SHAPE)
-    costs.observe(4, 0.014)
-    assert [costs.of(1), costs.of(8)] == pytest.approx([0.01, 0.02])
 
 
 def test_first_costs_are_one_pass_in_the_usual_proportions() -> None:

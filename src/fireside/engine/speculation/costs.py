@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
+from itertools import accumulate
 
 from fireside.engine.batch import int32
 from fireside.engine.runner import ForwardBatch, Runner
 
-_STEP = 1.01  # by which one observation moves every point, and by its cube those next to it
+_STEP = 1.02  # by which one observation moves an estimate
 _REPEATS = 3
 
 
@@ -35,26 +36,34 @@ class PassCosts:
 
 
 class LearnedCosts(PassCosts):
-    """Follows what passes really cost, on this machine, with these kernels, at this load.
+    """Follows what passes really cost, on this machine, with these kernels.
 
     Guesses are chosen by these times, and tokens never depend on guesses: a wrong time makes them slower at worst.
+    Small steps up or down follow the median, so a pass that had to wait for other programs counts like any slow one.
+    What one size costs beside another is learned from two passes in a row, which had the same load and nearly the same
+    contexts: other programs that come and go must not make sizes look dear that were used while they were there.
     """
 
+    def __init__(self, seconds: Mapping[int, float]) -> None:
+        super().__init__(seconds)
+        self._previous: tuple[int, float] | None = None
+
     def observe(self, tokens: int, seconds: float) -> None:
-        """Small steps up or down follow the median: a pass that had to wait for other programs counts like any other
-        slow one. Half of what was expected is no chance, though, and taken at its word."""
-        expected = self.of(tokens)
-        if seconds < expected / 2:
-            self._seconds = [known * seconds / expected for known in self._seconds]
-            return
+        if self._previous is not None and self._previous[0] != tokens:
+            other, others = self._previous
+            step = _STEP if seconds / others > self.of(tokens) / self.of(other) else 1 / _STEP
+            self._move(tokens, step)
+            self._move(other, 1 / step)
+        self._previous = (tokens, seconds)
+        step = _STEP if seconds > self.of(tokens) else 1 / _STEP
+        self._seconds = [known * step for known in self._seconds]
+
+    def _move(self, tokens: int, factor: float) -> None:
+        """Moves the points next to a size; no pass gets cheaper than a shorter one."""
         above = self._above(tokens)
-        near = [index for index in (above - 1, above) if self._sizes[index] == tokens] or [above - 1, above]
-        factor = _STEP if seconds > expected else 1 / _STEP
-        least = 0.0
-        for index, known in enumerate(self._seconds):
-            # What is true of all sizes (load, length of contexts) moves all; no pass is cheaper than a shorter one.
-            least = max(least, known * (factor**3 if index in near else factor))
-            self._seconds[index] = least
+        for index in [index for index in (above - 1, above) if self._sizes[index] == tokens] or [above - 1, above]:
+            self._seconds[index] *= factor
+        self._seconds = list(accumulate(self._seconds, max))
 
 
 # SmolLM2-135M and Qwen2.5-Coder-0.5B on two cores with AVX-512 VNNI, in passes over one token.
