@@ -81,8 +81,10 @@ class Settings(BaseSettings):
     saved_prefix_tokens: int = Field(
         4096, ge=0, le=1 << 20, description="Tokens of system prompts whose keys and values outlive a restart; 0: none."
     )
-    speculative_tokens: int = Field(
-        7, ge=0, le=15, description="Most tokens guessed per request and step from its own text; 0: none."
+    speculative_tokens: int = Field(15, ge=0, le=15, description="Most tokens guessed per request and step; 0: none.")
+    speculative_recent: bool = Field(True, description="Guess from recent answers to others, too.")
+    draft_model: str | None = Field(
+        None, min_length=1, description="A smaller model with the same tokenizer that guesses: a name, or a path."
     )
     max_running: int = Field(64, ge=1, description="Requests that generate at the same time.")
     max_waiting: int = Field(256, ge=0, description="Requests that may queue before the answer is 429.")

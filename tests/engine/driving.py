@@ -27,6 +27,7 @@ class Result:
     finish_reason: FinishReason | None = None
     stopped_by: int | None = None
     cached_tokens: int = 0
+    prediction: tuple[int, int] = (0, 0)  # tokens accepted and rejected
     rejected: Rejected | None = None
     steps: list[int] = field(default_factory=list)  # the steps that gave it tokens
 
@@ -107,6 +108,7 @@ class Driver:
         result.finish_reason = output.finish_reason
         result.stopped_by = output.stopped_by
         result.cached_tokens = output.cached_tokens
+        result.prediction = (output.accepted_prediction_tokens, output.rejected_prediction_tokens)
         if output.token_ids:
             result.steps.append(self.num_steps)
 

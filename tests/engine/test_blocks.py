@@ -58,6 +58,21 @@ def test_prompt_logprobs_take_nothing_from_the_cache():
     assert blocks.match(sequence(*range(10), prompt_logprobs=0)) == []
 
 
+@pytest.mark.parametrize(("draft_computed", "known"), [(False, 0), (True, 5)])
+def test_with_a_block_goes_what_the_draft_model_had_in_it(draft_computed: bool, known: int):
+    blocks = BlockManager(8, SIZE)
+    first, second = sequence(*range(5)), sequence(*range(5))
+    for one in (first, second):
+        blocks.attach(one, [])
+        blocks.extend(one, 5)
+    first.num_computed = second.num_computed = 4
+    blocks.commit(first)
+    first.nodes[0].draft_computed = draft_computed
+    second.num_draft_computed = 5
+    blocks.commit(second)  # its own block is free again, with the draft model's keys in it
+    assert second.num_draft_computed == known
+
+
 def test_two_that_computed_the_same_block_keep_one():
     blocks = BlockManager(8, SIZE)
     first, second = sequence(*range(5)), sequence(*range(5))

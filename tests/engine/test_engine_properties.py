@@ -16,6 +16,7 @@ from fireside.engine.engine import Engine
 from fireside.engine.messages import FinishReason, GenerationRequest, SamplingParams
 from tests.engine.driving import Driver, Result, run
 from tests.engine.fake_runner import FakeRunner
+from tests.engine.speculation.drafting import DRAFTS, check_draft_cache, guessing
 
 MAX_CONTEXT = 32
 VOCAB = 24
@@ -57,18 +58,19 @@ class CrowdedEngine(RuleBasedStateMachine):
         num_blocks=st.integers(8, 14),
         max_batch_tokens=st.integers(1, 24),
         max_running=st.integers(1, 6),
-        speculative_tokens=st.sampled_from([0, 3, 7]),
+        max_draft=st.sampled_from([0, 3, 15]),
+        draft=st.sampled_from(sorted(DRAFTS)),
     )
-    def start(self, num_blocks: int, max_batch_tokens: int, max_running: int, speculative_tokens: int) -> None:
-        runner = FakeRunner(num_blocks, vocab_size=VOCAB)
+    def start(self, num_blocks: int, max_batch_tokens: int, max_running: int, max_draft: int, draft: str) -> None:
         self.driver = Driver(
-            Engine(
-                runner,
+            guessing(
+                max_draft,
+                draft=draft,
+                vocab=VOCAB,
+                num_blocks=num_blocks,
                 max_context=MAX_CONTEXT,
                 max_batch_tokens=max_batch_tokens,
                 max_running=max_running,
-                max_waiting=1000,
-                speculative_tokens=speculative_tokens,
             )
         )
 
@@ -84,6 +86,7 @@ class CrowdedEngine(RuleBasedStateMachine):
     def step(self, count: int) -> None:
         for _ in range(count):
             self.driver.step()
+            check_draft_cache(self.driver.engine)
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())

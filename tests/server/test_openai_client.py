@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
 from openai import OpenAI
-from openai.types.chat import ChatCompletionToolParam
+from openai.types.chat import ChatCompletionPredictionContentParam, ChatCompletionToolParam
 from pydantic import BaseModel
 
 from fireside.engine.client import EngineBusy, EngineUnavailable, RequestRejected
@@ -52,6 +53,41 @@ def test_chat(client: OpenAI, script: Scripted) -> None:
     assert completion.usage.prompt_tokens_details.cached_tokens == 16
     sampling = script.client.requests[0].sampling
     assert (sampling.seed, sampling.temperature, sampling.top_p) == (7, 0.5, 0.9)
+
+
+@pytest.mark.parametrize(
+    "content", ["Hello you.", [{"type": "text", "text": "Hello "}, {"type": "text", "text": "you."}]]
+)
+def test_a_prediction(client: OpenAI, script: Scripted, content: Any) -> None:
+    script.answer = says("Hello there.", accepted_prediction_tokens=6, rejected_prediction_tokens=4)
+    prediction: ChatCompletionPredictionContentParam = {"type": "content", "content": content}
+    completion = client.chat.completions.create(model="tiny", messages=USER, prediction=prediction, n=2)
+    assert {choice.message.content for choice in completion.choices} == {"Hello there."}
+    assert [bytes(request.predicted_ids) for request in script.client.requests] == [b"Hello you."] * 2
+    assert completion.usage is not None and completion.usage.completion_tokens_details is not None
+    assert completion.usage.completion_tokens_details.accepted_prediction_tokens == 12
+    assert completion.usage.completion_tokens_details.rejected_prediction_tokens == 8
+    stream = client.chat.completions.create(
+        model="tiny",
+        messages=USER,
+        prediction=prediction,
+        max_tokens=5,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    *_, last = stream
+    assert last.usage is not None and last.usage.completion_tokens_details is not None
+    assert last.usage.completion_tokens_details.accepted_prediction_tokens == 6
+    assert bytes(script.client.requests[-1].predicted_ids) == b"Hello"  # no more than the answer may have
+    assert client.chat.completions.create(model="tiny", messages=USER).usage.completion_tokens_details is None
+
+
+def test_a_prediction_longer_than_any_answer_is_refused(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="prediction has over") as refused:
+        client.chat.completions.create(
+            model="tiny", messages=USER, prediction={"type": "content", "content": "Hello there. " * 10_000}
+        )
+    assert refused.value.param == "prediction"
 
 
 def test_chat_stream_joins_to_the_whole_answer(client: OpenAI, script: Scripted) -> None:

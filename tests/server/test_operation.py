@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fireside import __version__
 from fireside.engine.client import EngineState
+from fireside.engine.messages import EngineStats
 from tests.server.scripted_app import Scripted, scripted_app
 
 USER = [{"role": "user", "content": "Hi"}]
@@ -93,6 +94,17 @@ async def test_metrics(http: httpx.AsyncClient, script: Scripted) -> None:
     assert await metric(http, "fireside_engine_state", model="tiny", state="ready") == 1
     assert await metric(http, "fireside_engine_blocks_free", model="tiny") == 128
     assert await metric(http, "fireside_engine_prompt_tokens_total", model="tiny") == 2 * prompt
+
+
+async def test_guesses_are_counted_by_source(
+    http: httpx.AsyncClient, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = EngineStats(drafted_tokens={"lookup": 9, "draft_model": 4}, accepted_tokens={"lookup": 7, "draft_model": 0})
+    monkeypatch.setattr(type(script.client), "stats", stats)
+    assert await metric(http, "fireside_engine_drafted_tokens_total", model="tiny", source="lookup") == 9
+    assert await metric(http, "fireside_engine_accepted_tokens_total", model="tiny", source="lookup") == 7
+    assert await metric(http, "fireside_engine_drafted_tokens_total", model="tiny", source="draft_model") == 4
+    assert await metric(http, "fireside_engine_accepted_tokens_total", model="tiny", source="draft_model") == 0
 
 
 async def test_each_app_counts_for_itself(http: httpx.AsyncClient) -> None:

@@ -43,10 +43,12 @@ class AnswerReader:
         self._stops = StopStrings(options.stop, include=options.include_stop_str_in_output)
         self._completion_tokens = 0
         self._cached_tokens = 0
+        self._prediction = (0, 0)  # tokens accepted and rejected
 
     def read(self, output: GenerationOutput) -> TextChunk:
         """What one output adds. The answer is over if the chunk has a finish reason, whatever the output says."""
         self._cached_tokens = max(self._cached_tokens, output.cached_tokens)
+        self._prediction = (output.accepted_prediction_tokens, output.rejected_prediction_tokens)
         parts: list[Parsed] = []
         kept = 0
         for token_id in output.token_ids:
@@ -116,6 +118,7 @@ class AnswerReader:
             prompt_tokens=len(self._prompt_ids),
             completion_tokens=self._completion_tokens,
             cached_tokens=self._cached_tokens,
+            prediction=self._prediction if self._options.prediction else None,
         )
 
     def _token_texts(self, output: GenerationOutput, kept: int) -> tuple[TokenText, ...] | None:

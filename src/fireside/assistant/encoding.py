@@ -57,6 +57,19 @@ class PromptEncoder:
             return 0
         return await self._preambles.measure(prompt_ids, prompt.messages, _tools_of(prompt))
 
+    async def encode_prediction(self, text: str, limit: int) -> tuple[int, ...]:
+        """Token ids of what an answer may look like. Raises PromptError if they are over twice `limit`."""
+        try:
+            if len(text) > _LONG_PROMPT:
+                return tuple(await asyncio.to_thread(self._tokenizer.encode, text, add_bos=False, limit=limit))
+            return tuple(self._tokenizer.encode(text, add_bos=False, limit=limit))
+        except TooManyTokens as error:
+            raise PromptError(
+                f"The prediction has over {error.counted:,} tokens, and the context holds {limit:,}: no answer can be "
+                "as long.",
+                param="prediction",
+            ) from error
+
     def _encode(self, prompt: Prompt, limit: int) -> tuple[int, ...]:
         if isinstance(prompt, ChatPrompt):
             return self._encode_chat(prompt, limit)

@@ -66,6 +66,7 @@ class TextOptions:
     include_stop_str_in_output: bool = False
     priority: int = 0
     score_only: bool = False
+    prediction: str = ""  # what the answer may look like: it may come sooner for it, and is the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,7 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    prediction: tuple[int, int] | None = None  # tokens guessed from it that were right, and that were wrong
 
 
 @dataclass(frozen=True, kw_only=True)

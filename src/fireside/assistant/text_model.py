@@ -129,6 +129,7 @@ class TextModel:
         if prompt_ids is None:
             prompt_ids = await self.encode(prompt)
         max_tokens = self._max_tokens(prompt, prompt_ids, options)
+        predicted_ids = await self._encoder.encode_prediction(options.prediction, self.context_length)
         form = await self._form(prompt)
         eos = () if options.ignore_eos else self.eos_token_ids
         request = GenerationRequest(
@@ -142,6 +143,7 @@ class TextModel:
             grammar=form.grammar,
             priority=options.priority,
             preamble_tokens=await self._encoder.measure_preamble(prompt, prompt_ids),
+            predicted_ids=predicted_ids[:max_tokens],
         )
         reader = AnswerReader(
             self.tokenizer,

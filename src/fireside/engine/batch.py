@@ -24,7 +24,7 @@ def build_batch(chunks: list[Chunk], logit_indices: list[int]) -> ForwardBatch:
     token_ids = array("i")
     positions = array("i")
     for sequence, start, end in chunks:
-        if end - start == 1 and start >= len(sequence.prompt_ids):
+        if end - start == 1 and len(sequence.prompt_ids) <= start < sequence.num_tokens:
             token_ids.append(sequence.output_ids[start - len(sequence.prompt_ids)])
             positions.append(start)
         else:

@@ -42,13 +42,15 @@ class BlockManager:
             self._hold(sequence, node)
         sequence.block_table.extend(node.block for node in path)
         sequence.num_computed = len(path) * self.block_size
+        sequence.num_draft_computed = sum(node.draft_computed for node in path) * self.block_size
 
-    def extend(self, sequence: Sequence, num_tokens: int) -> bool:
-        """Makes room for the first `num_tokens` tokens. False, and nothing changed, if blocks do not suffice."""
+    def extend(self, sequence: Sequence, num_tokens: int, reserve: int = 0) -> bool:
+        """Makes room for the first `num_tokens` tokens. False, and nothing changed, if blocks do not suffice, or would
+        not leave `reserve` of them."""
         missing = -(-num_tokens // self.block_size) - len(sequence.block_table)
         if missing <= 0:
             return True
-        if missing > len(self._free) + self.cache.num_evictable:
+        if missing + reserve > len(self._free) + self.cache.num_evictable:
             return False
         for _ in range(missing):
             sequence.block_table.append(self._free.pop() if self._free else self.cache.evict())
@@ -69,6 +71,8 @@ class BlockManager:
             if node.block != block:
                 sequence.block_table[index] = node.block
                 self._free.append(block)
+                if not node.draft_computed:
+                    sequence.num_draft_computed = min(sequence.num_draft_computed, index * size)
 
     def release(self, sequence: Sequence) -> None:
         """Takes everything back. Committed blocks stay in the cache until they are evicted."""

@@ -21,7 +21,7 @@ from fireside.engine.sampling_draw import LogitsError
 from fireside.engine.saved_prefixes import SavedPrefixes
 from fireside.engine.scheduler import Chunk, Scheduler
 from fireside.engine.sequence import Sequence, SequenceState
-from fireside.engine.speculation import make_drafts
+from fireside.engine.speculation.speculator import Speculator
 from fireside.engine.validation import check_request
 
 # How long a step waits when grammars are being compiled and there is nothing else to do.
@@ -41,8 +41,8 @@ class Engine:
     max_context: tokens of prompt and answer together; less if all blocks together hold less.
     max_batch_tokens: tokens of one forward pass. max_running: sequences that hold blocks at the same time.
     max_waiting: length of the queue. grammar_timeout: seconds that a grammar may take to compile.
-    speculative_tokens: most tokens guessed for one request in one step; 0 where the runner is not batch-invariant,
-    since a guess that changes rounding could change an answer. saved_prefixes: what it starts from, and leaves behind.
+    speculator: guesses tokens; not used where the runner is not batch-invariant, since a guess that changes rounding
+    could change an answer. saved_prefixes: what it starts from, and leaves behind.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Engine:
         max_waiting: int = 256,
         grammar_compiler: GrammarCompiler | None = None,
         grammar_timeout: float = 10.0,
-        speculative_tokens: int = 0,
+        speculator: Speculator | None = None,
         saved_prefixes: SavedPrefixes | None = None,
     ) -> None:
         if grammar_compiler is not None and grammar_compiler.vocab_size != runner.vocab_size:
@@ -68,7 +68,7 @@ class Engine:
         self.sampler = Sampler()
         self._grammars = grammar_compiler
         self._grammar_timeout = grammar_timeout
-        self._speculative_tokens = speculative_tokens if runner.batch_invariant else 0
+        self._speculator = speculator if runner.batch_invariant else None
         self._masks = torch.zeros(max_running, -(-runner.vocab_size // 32), dtype=torch.int32)
         self._sequences: dict[str, Sequence] = {}
         self._compilations: dict[str, _Compilation] = {}
@@ -77,8 +77,6 @@ class Engine:
         self._num_steps = 0
         self._num_generated = 0
         self._num_forced = 0
-        self._num_drafted = 0
-        self._num_accepted = 0
         self._saved_prefixes = saved_prefixes
         if saved_prefixes is not None:
             saved_prefixes.load(runner, self.blocks)
@@ -102,8 +100,8 @@ class Engine:
             preemptions=self.scheduler.num_preemptions,
             steps=self._num_steps,
             forced_tokens=self._num_forced,
-            drafted_tokens=self._num_drafted,
-            accepted_tokens=self._num_accepted,
+            drafted_tokens={} if self._speculator is None else dict(self._speculator.drafted),
+            accepted_tokens={} if self._speculator is None else dict(self._speculator.accepted),
         )
 
     def submit(self, request: GenerationRequest) -> None:
@@ -140,8 +138,8 @@ class Engine:
         """One forward pass for everybody. Returns who got what, and `Rejected` for those that cannot go on."""
         if self._compilations:
             self._collect_compiled()
-        if self._speculative_tokens:
-            make_drafts(self.scheduler.running, self._speculative_tokens)
+        if self._speculator is not None:
+            self._speculator.propose(self.scheduler.running, self.blocks, self.runner.vocab_size)
         chunks = self.scheduler.schedule()
         if chunks:
             self._run(chunks)
@@ -208,6 +206,7 @@ class Engine:
                     logit_indices.extend(range(offset + sequence.num_tokens - 1, offset + end))
             offset += end
 
+        start_time = time.perf_counter()
         logits = self.runner.forward(build_batch(chunks, logit_indices))
         self._num_steps += 1
         self.scheduler.commit(chunks)
@@ -215,6 +214,8 @@ class Engine:
             self._score(sequence, logits[first:last])
         if draws:
             self._draw(draws, logits)
+        if self._speculator is not None and len(logit_indices) == offset:  # all tokens are last ones and guesses
+            self._speculator.costs.observe(offset, time.perf_counter() - start_time)
         for sequence in caught_up:
             if sequence.state is SequenceState.RUNNING:  # else it has just been rejected
                 self._report(sequence)
@@ -269,13 +270,14 @@ class Engine:
                 self._num_forced += sequence.append(token.token_id, token.logprobs)
             except GrammarError as error:
                 return self._reject(sequence, "grammar", str(error))
-            if sequence.finish_reason is not None or token.token_id != guess:
+            if token.token_id != guess:
                 break
             accepted += 1
-        if draft and sequence.lookup is not None:
-            sequence.lookup.learn(len(draft), accepted, sequence.num_tokens)
-            self._num_drafted += len(draft)
-            self._num_accepted += accepted
+            if sequence.finish_reason is not None:
+                break
+        if self._speculator is not None:
+            self._speculator.learn(sequence, len(draft), accepted)
+        if accepted:
             self.scheduler.advance(sequence, sequence.num_computed + accepted)
 
     def _sample(self, logits: Tensor, rows: list[SamplingRow]) -> list[SampledToken | LogitsError]:
@@ -309,6 +311,8 @@ class Engine:
         if finish_reason is not None or sequence.num_ready > sequence.num_emitted:
             self._reports.append(self._output(sequence, finish_reason))
         if finish_reason is not None:
+            if self._speculator is not None:
+                self._speculator.finish(sequence)
             self._remove(sequence)
 
     def _output(self, sequence: Sequence, finish_reason: FinishReason | None) -> GenerationOutput:
@@ -326,6 +330,8 @@ class Engine:
             finish_reason=finish_reason,
             stopped_by=None if finish_reason is None else sequence.stopped_by,
             cached_tokens=sequence.cached_tokens or 0,
+            accepted_prediction_tokens=0 if sequence.guesser is None else sequence.guesser.accepted_prediction,
+            rejected_prediction_tokens=0 if sequence.guesser is None else sequence.guesser.rejected_prediction,
         )
 
     def _reject(self, sequence: Sequence, kind: str, reason: str) -> None:

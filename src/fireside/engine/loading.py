@@ -19,6 +19,9 @@ from fireside.engine.native_runner import NativeRunner, native_shape
 from fireside.engine.resources import available_cores, available_memory
 from fireside.engine.runner import Runner
 from fireside.engine.saved_prefixes import SavedPrefixes
+from fireside.engine.speculation.costs import first_costs
+from fireside.engine.speculation.draft_model import DraftModel
+from fireside.engine.speculation.speculator import Speculator
 from fireside.engine.torch_runner import TorchRunner
 from fireside.errors import ModelError
 from fireside.kernels.cpu.build import NativeUnavailable
@@ -45,7 +48,9 @@ def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
     checkpoint = open_checkpoint(path)
     own_context = checkpoint.config.max_position_embeddings
     max_context = min(config.max_context or own_context, own_context)
-    runner = load_runner(checkpoint, config, max_context)
+    draft = _open_draft(config)
+    runner = load_runner(checkpoint, config, max_context, draft=draft)
+    speculator = _speculator(runner, draft, config, max_context)
 
     def load_vocabulary() -> tuple[str, Sequence[int]]:
         model = open_model(path)
@@ -59,12 +64,13 @@ def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
         max_waiting=config.max_waiting,
         grammar_compiler=GrammarCompiler(checkpoint.config.vocab_size, load_vocabulary),
         grammar_timeout=config.grammar_timeout,
-        speculative_tokens=config.speculative_tokens,
+        speculator=speculator,
         saved_prefixes=_saved_prefixes(config, fingerprint(identity, checkpoint.config, runner)) if saves else None,
     )
     info = EngineInfo(
         model=config.name, device=runner.device, dtype=runner.dtype, backend=runner.backend,
         max_context=engine.max_context, block_size=runner.block_size, num_blocks=runner.num_blocks,
+        draft_model=None if speculator is None or speculator.draft_model is None else config.draft_model,
     )  # fmt: skip
     return engine, info
 
@@ -79,15 +85,20 @@ def _saved_prefixes(config: WorkerConfig, fingerprint: str) -> SavedPrefixes:
     return SavedPrefixes(Path(config.prefix_folder) / name, fingerprint, config.saved_prefix_tokens)
 
 
-def load_runner(checkpoint: Checkpoint, config: WorkerConfig, max_context: int) -> Runner:
-    """The fastest backend that runs this model on this machine: native kernels on a CPU, PyTorch elsewhere."""
+def load_runner(
+    checkpoint: Checkpoint, config: WorkerConfig, max_context: int, draft: Checkpoint | None = None
+) -> Runner:
+    """The fastest backend that runs this model on this machine: native kernels on a CPU, PyTorch elsewhere.
+
+    `draft`: a second model, whose weights and cache the native backend leaves room for.
+    """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("device is set to cuda, but PyTorch finds no GPU here: set it to auto or cpu")
     threads = config.threads or available_cores()
     if device == "cpu":
         try:
-            return _native(checkpoint, config, max_context, threads)
+            return _native(checkpoint, config, max_context, threads, draft)
         except NativeUnavailable as reason:
             if config.dtype == "quantized":
                 raise ModelError(f"dtype is set to quantized, which needs the native kernels: {reason}") from reason
@@ -97,32 +108,85 @@ def load_runner(checkpoint: Checkpoint, config: WorkerConfig, max_context: int) 
     torch.set_num_threads(threads)
     dtype = _DTYPES.get(config.dtype) or (torch.bfloat16 if device == "cuda" else torch.float32)
     decoder = load_decoder(checkpoint, dtype, device)
-    blocks = _num_blocks(checkpoint.config, config, max_context, dtype, _free_memory(device))
+    blocks = _num_blocks([checkpoint.config], config, max_context, dtype, _free_memory(device))
     return TorchRunner(decoder, blocks, BLOCK_SIZE)
 
 
-def _native(checkpoint: Checkpoint, config: WorkerConfig, max_context: int, threads: int) -> NativeRunner:
+def _native(
+    checkpoint: Checkpoint, config: WorkerConfig, max_context: int, threads: int, draft: Checkpoint | None
+) -> NativeRunner:
     reason = native_shape(checkpoint.config).unsupported()
     if reason:
         raise NativeUnavailable(reason)
     load_library()  # before any weight is read: without a compiler nothing else is worth doing
     dtype = _DTYPES.get(config.dtype)
     cache_dtype = torch.float32 if dtype == torch.float32 else torch.bfloat16
-    weights = checkpoint.nbytes if dtype is None else sum(map(prod, checkpoint.shapes.values())) * dtype.itemsize
-    blocks = _num_blocks(checkpoint.config, config, max_context, cache_dtype, _free_memory("cpu") - weights)
+    opened = [checkpoint] if draft is None else [checkpoint, draft]
+    free = _free_memory("cpu") - sum(_weight_bytes(one, dtype) for one in opened)
+    blocks = _num_blocks([one.config for one in opened], config, max_context, cache_dtype, free)
     # PyTorch only packs, many small operations on several matrices at once, and then samples. Threads of its own would
     # wait for each other at every operation, and spin on the cores that the native step wants next.
     torch.set_num_threads(1)
     return NativeRunner(checkpoint, num_blocks=blocks, max_context=max_context, threads=threads, dtype=dtype)
 
 
+def _open_draft(config: WorkerConfig) -> Checkpoint | None:
+    """The draft model's weights, if one is named and guesses are wanted. Raises `ModelError` unless it can run and
+    means the same as the model by every token id that both have."""
+    if config.draft_model is None or not config.speculative_tokens:
+        return None
+    model, draft = open_model(Path(config.model)), open_model(Path(config.draft_model))
+    ours, theirs = (one.load_tokenizer().vocabulary() for one in (model, draft))
+    differing = [token_id for token_id in ours.keys() & theirs.keys() if ours[token_id] != theirs[token_id]]
+    if differing:
+        first = min(differing)
+        raise ModelError(
+            f"{draft.path} cannot be the draft model: its tokenizer is another than that of {config.name} "
+            f"({len(differing):,} ids differ; {first} is {theirs[first]!r} and not {ours[first]!r}): "
+            "set draft_model to a smaller model of the same family, or leave it out"
+        )
+    reason = native_shape(draft.config).unsupported()
+    if reason:
+        raise ModelError(f"{draft.path} cannot be the draft model, as the native kernels cannot run it: {reason}")
+    return open_checkpoint(draft.path)
+
+
+def _speculator(runner: Runner, draft: Checkpoint | None, config: WorkerConfig, max_context: int) -> Speculator | None:
+    if not config.speculative_tokens:
+        return None
+    draft_model = None
+    if draft is not None and not runner.batch_invariant:
+        log.warning("draft_model is not used: with the %s backend its guesses could change answers", runner.backend)
+    elif draft is not None:
+        draft_runner = NativeRunner(
+            draft, num_blocks=runner.num_blocks, max_context=max_context, threads=config.threads or available_cores(),
+            dtype=_DTYPES.get(config.dtype),
+        )  # fmt: skip
+        draft_model = DraftModel(draft_runner, first_costs(draft_runner))
+    return Speculator(
+        config.speculative_tokens,
+        recent_outputs=config.speculative_recent,
+        draft_model=draft_model,
+        costs=first_costs(runner),
+    )
+
+
 def _free_memory(device: str) -> int:
     return torch.cuda.mem_get_info()[0] if device == "cuda" else available_memory()
 
 
-def _num_blocks(model: ModelConfig, config: WorkerConfig, max_context: int, cache_dtype: torch.dtype, free: int) -> int:
-    """`free`: bytes of memory that the weights leave."""
-    per_token = 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * cache_dtype.itemsize
+def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype | None) -> int:
+    return checkpoint.nbytes if dtype is None else sum(map(prod, checkpoint.shapes.values())) * dtype.itemsize
+
+
+def _num_blocks(
+    models: list[ModelConfig], config: WorkerConfig, max_context: int, cache_dtype: torch.dtype, free: int
+) -> int:
+    """`models`: all that keep keys and values in every block. `free`: bytes of memory that the weights leave."""
+    per_token = sum(
+        2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * cache_dtype.itemsize
+        for model in models
+    )
     if config.kv_cache_memory is not None:
         tokens = config.kv_cache_memory // per_token
     else:

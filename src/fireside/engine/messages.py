@@ -46,6 +46,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     grammar: str | None = None
     priority: int = 0  # lower is sooner; first come first served within one priority
     preamble_tokens: int = 0  # leading tokens that hold nothing of a conversation; only they may outlive the process
+    predicted_ids: tuple[int, ...] = ()  # what the answer may look like: guessed from, and nothing else
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
@@ -71,6 +72,8 @@ class GenerationOutput(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: FinishReason | None = None
     stopped_by: int | None = None
     cached_tokens: int = 0  # prompt tokens whose keys and values came from the prefix cache
+    accepted_prediction_tokens: int = 0  # so far: guesses from `predicted_ids` that were right
+    rejected_prediction_tokens: int = 0
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,8 +90,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int = 0
     steps: int = 0
     forced_tokens: int = 0  # tokens a grammar left no choice about, which skipped a forward pass
-    drafted_tokens: int = 0  # guesses that a step checked (see `speculation`)
-    accepted_tokens: int = 0  # those that were right, each a forward pass saved
+    # Guesses that a step checked, and those that were right, each a forward pass saved; by source (`Source`).
+    drafted_tokens: dict[str, int] = {}
+    accepted_tokens: dict[str, int] = {}
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +105,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_context: int  # tokens of prompt and answer together
     block_size: int
     num_blocks: int
+    draft_model: str | None = None  # that guesses, if one does
 
 
 # Server to worker.
@@ -166,7 +171,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_running: int = 64
     max_waiting: int = 256
     threads: int = 0  # 0: as many as there are cores
-    speculative_tokens: int = 7  # most tokens guessed for one request in one step; 0: none
+    speculative_tokens: int = 15  # most tokens guessed for one request in one step; 0: none
+    speculative_recent: bool = True  # guess from recent answers too
+    draft_model: str | None = None  # path of a smaller model that guesses
     grammar_timeout: float = 10.0  # seconds
     heartbeat_interval: float = 1.0  # seconds
     prefix_folder: str | None = None  # where preambles are saved for the next worker; None: nowhere

@@ -12,12 +12,14 @@ from itertools import chain, islice
 
 
 class Node:
-    """One full block of tokens after the path that leads to it. `references` counts the sequences that hold it.
+    """One full block of tokens after the path that leads to it.
 
+    references: counts the sequences that hold it.
     is_preamble: it holds nothing of a conversation, and neither does anything before it.
+    draft_computed: the draft model's keys and values of this block exist too, and of all before it.
     """
 
-    __slots__ = ("block", "children", "is_preamble", "parent", "references", "tokens")
+    __slots__ = ("block", "children", "draft_computed", "is_preamble", "parent", "references", "tokens")
 
     def __init__(self, tokens: tuple[int, ...], parent: Node | None, block: int) -> None:
         self.tokens = tokens
@@ -26,6 +28,7 @@ class Node:
         self.children: dict[tuple[int, ...], Node] = {}
         self.references = 0
         self.is_preamble = False
+        self.draft_computed = False
 
 
 class PrefixCache:

@@ -69,7 +69,7 @@ class Scheduler:
             start = sequence.num_computed
             floor = int(sequence.decoding)
             end = min(sequence.num_tokens + len(sequence.draft), start + floor + budget)
-            if sequence.draft and not self.blocks.extend(sequence, end):
+            if sequence.draft and not self.blocks.extend(sequence, end, reserve=len(self.running)):
                 end = start + floor  # nobody gives up blocks for a guess
             if end == start or not self._make_room(sequence, end):
                 continue

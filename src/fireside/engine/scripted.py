@@ -33,6 +33,8 @@ class ScriptedAnswer:
     tokens_per_output: int = 1
     logprobs: Sequence[TokenLogprobs] | None = None
     cached_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
     error: EngineError | None = None
     crash_after: int | None = None
 
@@ -180,6 +182,8 @@ class ScriptedClient:
                 finish_reason=reason,
                 stopped_by=new[-1] if stopped else None,
                 cached_tokens=answer.cached_tokens,
+                accepted_prediction_tokens=answer.accepted_prediction_tokens,
+                rejected_prediction_tokens=answer.rejected_prediction_tokens,
             )
             if reason is not None:
                 return

@@ -11,7 +11,7 @@ from fireside.engine.messages import FinishReason, GenerationRequest, TokenLogpr
 if TYPE_CHECKING:
     from fireside.engine.grammar import GrammarMatcher
     from fireside.engine.prefix_cache import Node
-    from fireside.engine.speculation import PromptLookup
+    from fireside.engine.speculation.speculator import Guesser
 
 
 class SequenceState(Enum):
@@ -38,7 +38,8 @@ class Sequence:
     num_scored: known tokens that need no log-probability from a later forward pass (known already, or not wanted).
     decoding: it has caught up with its known tokens since it was admitted, so every step gives it at least one token.
     draft: guesses of what follows the known tokens, checked by the step that they were made for; see `speculation`.
-    lookup: where its guesses come from, if it is guessed for.
+    guesser: where its guesses come from, if it is guessed for.
+    num_draft_computed: tokens whose keys and values the draft model has computed too, guesses among them.
     awaits: (another sequence, n): that one is computing the first n tokens of this prompt; worth waiting for.
     cached_tokens: prompt tokens that came from the prefix cache; None until it was first admitted.
     finish_reason: set as soon as the end is known; the sequence then only waits for log-probabilities still missing.
@@ -52,12 +53,13 @@ class Sequence:
         "decoding",
         "draft",
         "finish_reason",
+        "guesser",
         "logprobs",
-        "lookup",
         "matcher",
         "max_length",
         "nodes",
         "num_computed",
+        "num_draft_computed",
         "num_emitted",
         "num_scored",
         "order",
@@ -88,7 +90,8 @@ class Sequence:
         self.num_computed = 0
         self.decoding = False
         self.draft: list[int] = []
-        self.lookup: PromptLookup | None = None
+        self.guesser: Guesser | None = None
+        self.num_draft_computed = 0
         self.awaits: tuple[Sequence, int] | None = None
         self.cached_tokens: int | None = None
 
@@ -135,7 +138,8 @@ class Sequence:
         if end <= boundary:
             return self.prompt_ids[start:end]
         if end > self.num_tokens:
-            return (*self.tokens(start, self.num_tokens), *self.draft[: end - self.num_tokens])
+            known = self.num_tokens
+            return (*self.tokens(start, known), *self.draft[max(0, start - known) : end - known])
         if start >= boundary:
             return tuple(self.output_ids[start - boundary : end - boundary])
         return (*self.prompt_ids[start:], *self.output_ids[: end - boundary])

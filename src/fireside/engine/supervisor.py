@@ -27,9 +27,9 @@ from fireside.engine.messages import (
 )
 from fireside.engine.streams import Streams
 from fireside.engine.worker_process import WorkerProcess
+from fireside.models.local import LocalModel, resolve_model
 
 if TYPE_CHECKING:
-    from fireside.models.local import LocalModel
     from fireside.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -93,7 +93,8 @@ class WorkerClient:
 
     @classmethod
     def for_model(cls, model: LocalModel, settings: Settings) -> WorkerClient:
-        """An engine for `model` as `settings` want it. Not started."""
+        """An engine, not started, for `model` as `settings` want it. Raises `ModelError` if there is no such draft."""
+        draft = None if settings.draft_model is None else resolve_model(settings.draft_model, settings)
         config = WorkerConfig(
             model=str(model.path),
             name=model.name,
@@ -106,6 +107,8 @@ class WorkerClient:
             max_waiting=settings.max_waiting,
             threads=settings.threads,
             speculative_tokens=settings.speculative_tokens,
+            speculative_recent=settings.speculative_recent,
+            draft_model=None if draft is None else str(draft.path),
             grammar_timeout=settings.grammar_timeout,
             prefix_folder=str(settings.prefixes_dir),
             saved_prefix_tokens=settings.saved_prefix_tokens,

@@ -26,7 +26,7 @@ def check_request(request: GenerationRequest, *, vocab_size: int, max_context: i
 def _find_problem(request: GenerationRequest, params: SamplingParams, vocab_size: int) -> str | None:
     if not request.prompt_ids:
         return "The prompt is empty; it needs at least one token."
-    for ids in (request.prompt_ids, params.stop_token_ids, params.logit_bias):
+    for ids in (request.prompt_ids, request.predicted_ids, params.stop_token_ids, params.logit_bias):
         if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
             wrong = min(ids) if min(ids) < 0 else max(ids)
             return f"The token id {wrong} is not one of the model's, which are 0 to {vocab_size - 1}."

@@ -34,8 +34,10 @@ _ENGINE_COUNTERS = {
     "preemptions": "Requests put back into the queue because blocks ran out.",
     "steps": "Steps of the engine.",
     "forced_tokens": "Tokens that a grammar left no choice about, which skipped a forward pass.",
-    "drafted_tokens": "Guesses of next tokens that a forward pass checked.",
-    "accepted_tokens": "Guesses that were right, each a forward pass saved.",
+}
+_GUESSES = {
+    "drafted_tokens": "Guesses of next tokens that a forward pass checked, by where they came from.",
+    "accepted_tokens": "Guesses that were right, each a forward pass saved, by where they came from.",
 }
 
 
@@ -130,6 +132,12 @@ class _EngineCollector(Collector):
                 for model in self._models:
                     family.add_metric([model.name], _value(model.engine.stats, field))
                 yield family
+        for field, help_text in _GUESSES.items():
+            family = CounterMetricFamily(f"fireside_engine_{field}", help_text, labels=["model", "source"])
+            for model in self._models:
+                for source, tokens in getattr(model.engine.stats, field).items():
+                    family.add_metric([model.name, source], float(tokens))
+            yield family
 
 
 def _value(stats: EngineStats, field: str) -> float:

@@ -120,6 +120,11 @@ class Tokenizer:
         """The tokenizer in the format of `tokenizer.json`, as other libraries read it."""
         return tokenizer_json.with_added_tokens(self._backend.to_str(), self._added)
 
+    def vocabulary(self) -> dict[int, str]:
+        """Every id and its token as the model's files spell it."""
+        tokens = {token_id: token for token, token_id in self._backend.get_vocab(with_added_tokens=False).items()}
+        return tokens | {token_id: token.content for token_id, token in self._added.items()}
+
     def _token_bytes(self, token_id: int) -> bytes:
         token = self._backend.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
         if token is None:

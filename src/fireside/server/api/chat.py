@@ -53,6 +53,7 @@ async def _start(body: ChatCompletionRequest, context: Context) -> Answer:
         model,
         max_tokens=body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        prediction=body.prediction.text if body.prediction else "",
     )
     return await start_answer(context, model, [prompt], options, choices_per_prompt=body.n or 1, id_prefix="chatcmpl")
 

@@ -46,6 +46,7 @@ def text_options(
     max_tokens: int | None,
     logprobs: int | None,
     prompt_logprobs: int | None = None,
+    prediction: str = "",
 ) -> TextOptions:
     """`max_tokens` None means all that is left of the context; 0 asks for no token at all.
 
@@ -79,6 +80,7 @@ def text_options(
         include_stop_str_in_output=bool(fields.include_stop_str_in_output),
         priority=max(-MAX_PRIORITY, min(fields.priority or 0, MAX_PRIORITY)),
         score_only=max_tokens == 0,
+        prediction=prediction,
     )
 
 
@@ -202,12 +204,19 @@ def usage_dict(usages: Sequence[Usage], choices_per_prompt: int) -> dict[str, An
     """OpenAI's `usage`: each prompt counts once, however many choices it has (they lie side by side)."""
     prompt_tokens = sum(usage.prompt_tokens for usage in usages[::choices_per_prompt])
     completion_tokens = sum(usage.completion_tokens for usage in usages)
-    return {
+    details: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
         "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in usages[::choices_per_prompt])},
     }
+    if predictions := [usage.prediction for usage in usages if usage.prediction is not None]:
+        accepted, rejected = map(sum, zip(*predictions, strict=True))
+        details["completion_tokens_details"] = {
+            "accepted_prediction_tokens": accepted,
+            "rejected_prediction_tokens": rejected,
+        }
+    return details
 
 
 def failure_event(exc: Exception) -> bytes:

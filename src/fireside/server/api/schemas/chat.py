@@ -151,6 +151,15 @@ class JSONSchemaFormat(Request):
 ResponseFormat = Annotated[TextFormat | JSONObjectFormat | JSONSchemaFormat, Field(discriminator="type")]
 
 
+class Prediction(Request):
+    type: Literal["content"]
+    content: str | TextParts
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
 class ChatCompletionRequest(GenerationFields):
     messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: TokenCount | None = Field(None, description="Default: what is left of the context.")
@@ -162,6 +171,8 @@ class ChatCompletionRequest(GenerationFields):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
 
+    prediction: Prediction | None = Field(None, description="What the answer may look like; it then comes sooner.")
+
     continue_final_message: bool | None = Field(None, description="As in vLLM. Go on writing the last message.")
     chat_template_kwargs: JSONObject | None = Field(None, description="As in vLLM. More values for the template.")
 
@@ -170,7 +181,6 @@ class ChatCompletionRequest(GenerationFields):
     modalities: list[Literal["text"]] | None = None
     audio: JSONObject | None = None
     moderation: JSONObject | None = None
-    prediction: JSONObject | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: JSONObject | None = None
     prompt_cache_retention: str | None = None

@@ -46,11 +46,19 @@ class PromptTokensDetails(BaseModel):
     cached_tokens: int = Field(description="Prompt tokens found in the prefix cache.")
 
 
+class CompletionTokensDetails(BaseModel):
+    """Only with a `prediction`."""
+
+    accepted_prediction_tokens: int = Field(description="Tokens guessed from the prediction that the answer has.")
+    rejected_prediction_tokens: int = Field(description="Tokens guessed from the prediction that it has not.")
+
+
 class CompletionUsage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | None = None
 
 
 class PromptLogprob(BaseModel):
