@@ -23,8 +23,8 @@ WAIT = 120  # seconds: a first start compiles the kernels
 
 
 class Server:
-    def __init__(self, model: Path, home: Path) -> None:
-        settings = {"MODEL": str(model), "HOME": str(home), "PORT": "0", "DEVICE": "cpu"}
+    def __init__(self, model: Path, home: Path, **more: str) -> None:
+        settings = {"MODEL": str(model), "HOME": str(home), "PORT": "0", "DEVICE": "cpu", **more}
         clean = {key: value for key, value in os.environ.items() if not key.startswith("FIRESIDE_")}
         environment = clean | {f"FIRESIDE_{key}": value for key, value in settings.items()}
         self.process = subprocess.Popen(
@@ -138,3 +138,25 @@ def test_a_killed_worker_comes_back_and_the_server_stays(server: Server) -> None
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert ask(client, "Hello").choices[0].finish_reason in ("stop", "length")
+
+
+def test_after_a_restart_the_system_prompt_is_not_computed_again(tmp_path: Path) -> None:
+    model, home = write_tiny_model(tmp_path / "model"), tmp_path / "home"
+    answers, cached = [], []
+    for tokens in ("4096", "4096", "0"):
+        server = Server(model, home, SAVED_PREFIX_TOKENS=tokens)
+        completion = server.client().chat.completions.create(
+            model="default",
+            messages=[
+                {"role": "system", "content": "You are a helpful assistant. " * 5},
+                {"role": "user", "content": "Hello"},
+            ],
+            max_tokens=20,
+            temperature=0,
+        )
+        assert server.stop() == 0
+        assert completion.usage is not None and completion.usage.prompt_tokens_details is not None
+        answers.append(completion.choices[0].message.content)
+        cached.append(completion.usage.prompt_tokens_details.cached_tokens)
+    assert answers[0] == answers[1] == answers[2]
+    assert cached[0] == cached[2] == 0 and cached[1] >= 144

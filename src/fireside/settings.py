@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     # Where
     host: str = Field("127.0.0.1", min_length=1, description="Address the server binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server binds to; 0 takes any free one.")
-    home: Path = Field(Path(DEFAULT_HOME), description="Folder of models and logs.", validate_default=True)
+    home: Path = Field(
+        Path(DEFAULT_HOME), description="Folder of models, logs and saved prefixes.", validate_default=True
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # Who
@@ -76,6 +78,9 @@ class Settings(BaseSettings):
     # How much
     kv_cache_memory: Bytes | None = Field(None, gt=0, description="Bytes for keys and values; None: by free memory.")
     max_batch_tokens: int = Field(512, ge=16, description="Tokens in one engine step, prefill and decode together.")
+    saved_prefix_tokens: int = Field(
+        4096, ge=0, le=1 << 20, description="Tokens of system prompts whose keys and values outlive a restart; 0: none."
+    )
     speculative_tokens: int = Field(
         7, ge=0, le=15, description="Most tokens guessed per request and step from its own text; 0: none."
     )
@@ -122,6 +127,10 @@ class Settings(BaseSettings):
     @property
     def models_dir(self) -> Path:
         return self.home / "models"
+
+    @property
+    def prefixes_dir(self) -> Path:
+        return self.home / "prefixes"
 
     @property
     def logs_dir(self) -> Path:

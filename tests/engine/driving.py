@@ -43,11 +43,19 @@ def request(
     temperature: float = 0.0,
     grammar: str | None = None,
     priority: int = 0,
+    preamble: int = 0,
     **sampling: Any,
 ) -> GenerationRequest:
     """Greedy unless it says otherwise."""
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, **sampling)
-    return GenerationRequest(id=name, prompt_ids=tuple(prompt), sampling=params, grammar=grammar, priority=priority)
+    return GenerationRequest(
+        id=name,
+        prompt_ids=tuple(prompt),
+        sampling=params,
+        grammar=grammar,
+        priority=priority,
+        preamble_tokens=preamble,
+    )
 
 
 class Driver:

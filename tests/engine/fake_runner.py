@@ -6,6 +6,7 @@ through the block table. A wrong table, position or shared block therefore chang
 
 from __future__ import annotations
 
+from array import array
 from itertools import pairwise
 
 import torch
@@ -37,12 +38,15 @@ class FakeRunner:
     dtype = "float32"
     device = "cpu"
     batch_invariant = True
+    numerics = "none"
 
     def __init__(self, num_blocks: int = 64, block_size: int = 4, vocab_size: int = 48) -> None:
         self.vocab_size = vocab_size
         self.block_size = block_size
         self.num_blocks = num_blocks
-        self.memory = [[EMPTY] * block_size for _ in range(num_blocks)]
+        slots = array("i", [EMPTY]) * (num_blocks * block_size)
+        self.memory = [memoryview(slots)[start : start + block_size] for start in range(0, len(slots), block_size)]
+        self.cache_tensors = {"tokens": torch.frombuffer(slots, dtype=torch.int32).view(1, num_blocks, block_size)}
         self.passes: list[list[int]] = []
 
     @property

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 
+from fireside.engine import worker
 from fireside.engine.client import EngineBusy, RequestRejected
 from fireside.engine.messages import (
     EngineInfo,
@@ -22,7 +23,6 @@ from fireside.engine.messages import (
     Rejected,
     WorkerConfig,
 )
-from fireside.engine.worker import run_worker
 from fireside.errors import ModelError
 
 EXIT, HANG, RAISE, REJECT_LATER = 9001, 9002, 9003, 9004
@@ -35,14 +35,16 @@ INFO = EngineInfo(
 class CountingEngine:
     """Implements `loop.SteppedEngine`. `stats.preemptions` counts cancels, for lack of a better place."""
 
-    def __init__(self, max_waiting: int = 1000, step_seconds: float = 0.001) -> None:
+    def __init__(self, max_waiting: int = 1000, step_seconds: float = 0.001, close_seconds: float = 0.0) -> None:
         self._requests: dict[str, GenerationRequest] = {}
         self._given: dict[str, int] = {}
         self._reports: list[GenerationOutput | Rejected] = []
         self._max_waiting = max_waiting
         self._step_seconds = step_seconds
+        self._close_seconds = close_seconds
         self._steps = 0
         self._cancels = 0
+        self.is_closed = False
 
     @property
     def has_work(self) -> bool:
@@ -89,6 +91,11 @@ class CountingEngine:
             )
         return results
 
+    def close(self) -> None:
+        time.sleep(self._close_seconds)
+        self.is_closed = True
+        print("closed", file=sys.stderr, flush=True)
+
     @staticmethod
     def _misbehave(token_id: int) -> None:
         if token_id == EXIT:
@@ -113,14 +120,17 @@ def main() -> int:
         if arguments.mode == "die":
             sys.exit(3)
         if arguments.mode == "hang":
+            print("loading", file=sys.stderr, flush=True)
             time.sleep(3600)
         print(f"serving {config.name}", file=sys.stderr)
-        return CountingEngine(config.max_waiting), INFO
+        return CountingEngine(config.max_waiting, close_seconds=2.0 if arguments.mode == "save" else 0.0), INFO
 
+    if arguments.mode == "impatient":
+        worker.SHUTDOWN_SECONDS = 0.2
     sock = socket.socket(fileno=arguments.fd)
     if arguments.mode == "garbage":
         sock.sendall(b"\xff" * 64)
-    return run_worker(sock, factory)
+    return worker.run_worker(sock, factory)
 
 
 if __name__ == "__main__":

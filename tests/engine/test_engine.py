@@ -273,6 +273,8 @@ def test_a_prompt_that_fills_the_context_leaves_no_room_for_an_answer(max_tokens
         ((1, -1), {}, "token id -1"),
         ((1,), {"stop_token_ids": (99,)}, "token id 99"),
         ((1,), {"logit_bias": {-5: 1.0}}, "token id -5"),
+        ((1,), {"preamble": 2}, "preamble_tokens is 2"),
+        ((1,), {"preamble": -1}, "preamble_tokens is -1"),
         ((1,), {"logit_bias": {5: math.nan}}, "logit_bias"),
         ((1,), {"max_tokens": -1}, "max_tokens"),
         ((1,), {"temperature": -0.1}, "temperature"),

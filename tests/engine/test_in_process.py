@@ -30,12 +30,16 @@ async def started(**fields: Any) -> InProcessClient:
 
 
 async def test_serves_many_and_closes() -> None:
-    client = await started()
+    engine = CountingEngine()
+    client = InProcessClient(engine, INFO)
+    await client.start()
     answers = await asyncio.gather(*(collect(client, request(str(n), 10 * n)) for n in range(64)))
     assert answers == [[10 * n + i for i in range(1, 5)] for n in range(64)]
     endless = asyncio.create_task(collect(client, request("endless", 1, max_tokens=10**9)))
     await asyncio.sleep(0.02)
+    assert not engine.is_closed
     await client.close()
+    assert engine.is_closed, "or its prefixes are lost"
     with pytest.raises(EngineUnavailable, match="closed"):
         await endless
     with pytest.raises(EngineUnavailable, match="closed"):

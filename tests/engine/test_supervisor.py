@@ -254,6 +254,12 @@ async def test_close_fails_what_is_in_flight_and_leaves_no_process(mode: str) ->
             await client.wait_ready()
 
 
+async def test_close_waits_for_a_worker_that_saves(tmp_path: Path) -> None:
+    async with worker("save", log_path=tmp_path / "log") as client:  # takes two seconds for it
+        await client.wait_ready()
+    assert "closed" in (tmp_path / "log").read_text()
+
+
 def test_restart_delays_double_up_to_a_limit() -> None:
     policy = RestartPolicy(first_delay=0.5, max_delay=3.0)
     assert [policy.delay(deaths) for deaths in (1, 2, 3, 4, 50)] == [0.5, 1.0, 2.0, 3.0, 3.0]

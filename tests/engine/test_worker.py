@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from fireside.engine.messages import (
     Fatal,
     FinishReason,
     FromWorker,
+    GenerationOutput,
     GenerationRequest,
     Heartbeat,
     Outputs,
@@ -30,6 +32,7 @@ from fireside.engine.messages import (
     WorkerConfig,
 )
 from tests.engine.fake_worker import HANG, INFO
+from tests.engine.tiny_model import write_tiny_model
 
 SOON = 60.0
 CONFIG = WorkerConfig(model="m", name="fake", heartbeat_interval=0.02)
@@ -141,6 +144,47 @@ def test_shutdown_and_sigterm_end_it_cleanly_and_sigint_does_not() -> None:
         worker.expect(Ready)
         worker.process.send_signal(signal.SIGTERM)
         assert worker.exit_status() == 0
+
+
+def test_sigterm_ends_a_worker_that_loads_or_is_stuck() -> None:
+    with started(*FAKE, "--mode", "hang") as worker:
+        assert worker.process.stderr is not None
+        assert worker.process.stderr.readline() == b"loading\n"
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.exit_status() == 0
+    with started(*FAKE, "--mode", "impatient") as worker:
+        worker.expect(Ready)
+        worker.send(submit("stuck", HANG, max_tokens=9))
+        worker.expect(Outputs)
+        worker.expect(Outputs)
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.exit_status() == 0
+
+
+@pytest.mark.parametrize("ending", ["shutdown", "sigterm"])
+def test_a_restarted_worker_starts_warm(ending: str, tmp_path: Path) -> None:
+    model, folder = write_tiny_model(tmp_path / "model"), tmp_path / "home" / "prefixes"
+    config = WorkerConfig(model=str(model), name="tiny", device="cpu", max_context=256, prefix_folder=str(folder))
+    sampling = SamplingParams(max_tokens=8)
+    asked = GenerationRequest(id="r", prompt_ids=tuple(range(80)), sampling=sampling, preamble_tokens=70)
+    answers, cached = [], []
+    for _ in range(2):
+        with started(*REAL, config=config) as worker:
+            worker.expect(Ready)
+            worker.send(Submit(asked))
+            outputs: list[GenerationOutput] = []
+            while not outputs or outputs[-1].finish_reason is None:
+                outputs += cast(Outputs, worker.expect(Outputs)).outputs
+            answers.append([token for output in outputs for token in output.token_ids])
+            cached.append(outputs[-1].cached_tokens)
+            if ending == "shutdown":
+                worker.send(Shutdown())
+            else:
+                worker.process.send_signal(signal.SIGTERM)
+            assert worker.exit_status() == 0
+    assert cached == [0, 64]
+    assert answers[0] == answers[1]
+    assert len(list(folder.glob("*.safetensors"))) == 1
 
 
 def test_noise_from_the_parent_ends_it_with_the_reason() -> None:

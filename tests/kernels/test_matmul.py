@@ -74,10 +74,11 @@ def test_quantised_products_are_exact_for_the_quantised_tokens(kind: str) -> Non
     assert (actual - exact)[with_outliers].norm() < 0.5 * (plain - exact)[with_outliers].norm()
 
 
-# Bits per weight, its share of the scales included. In the file they are 2.6 (Q2_K) to 8.5 (Q8_0).
+# Bits per weight, its share of the scales included: as many as in the file, or an eighth more for a K-quant with
+# minimums; Q2_K and Q3_K, which are kept in four bits, have 2.625 and 3.4375 there.
 PACKED_BITS = {
-    "Q4_0": 4.5, "Q4_1": 5, "Q5_0": 8.5, "Q5_1": 9, "Q8_0": 8.5,
-    "Q2_K": 8, "Q3_K": 6, "Q4_K": 6, "Q5_K": 10, "Q6_K": 10,
+    "Q4_0": 4.5, "Q4_1": 5, "Q5_0": 5.5, "Q5_1": 6, "Q8_0": 8.5,
+    "Q2_K": 5.125, "Q3_K": 4.5625, "Q4_K": 4.625, "Q5_K": 5.625, "Q6_K": 6.5625,
 }  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def test_packing_in_chunks_changes_nothing(kind: str, monkeypatch: pytest.Monkey
     whole, _ = quantised(kind, 49, 512)
     monkeypatch.setattr(packing, "_WEIGHTS_PER_CHUNK", 1)  # a tile at a time
     chunks, _ = quantised.__wrapped__(kind, 49, 512)
-    for name in ("weights", "scales", "minimums"):
+    for name in ("weights", "scales", "minimums", "scale_factors", "minimum_factors"):
         ours, theirs = getattr(chunks, name), getattr(whole, name)
         assert ours is theirs is None or torch.equal(ours, theirs)
 

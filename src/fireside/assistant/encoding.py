@@ -8,6 +8,7 @@ from typing import Any
 
 from fireside.assistant.errors import ContextLengthExceeded, PromptError
 from fireside.assistant.messages import find_refused, normalised
+from fireside.assistant.preamble import Preambles
 from fireside.assistant.text import ChatPrompt, CompletionPrompt, ToolChoiceMode
 from fireside.assistant.tool_calls.fallback import with_tools_as_text
 from fireside.tokenizers.chat_template import ChatTemplate, TemplateError
@@ -33,6 +34,7 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._template = chat_template
         self._template_has_tools = template_has_tools
+        self._preambles = Preambles(self._render_plain)
 
     async def encode(self, prompt: Prompt, limit: int) -> tuple[int, ...]:
         """At least one token id. Raises PromptError; ContextLengthExceeded once there are over twice `limit` tokens."""
@@ -48,6 +50,12 @@ class PromptEncoder:
                 context_length=limit,
                 param=param_of(prompt),
             ) from error
+
+    async def measure_preamble(self, prompt: Prompt, prompt_ids: Sequence[int]) -> int:
+        """How many of the ids that `encode` gave for `prompt` lead up to the conversation: see `preamble`."""
+        if not isinstance(prompt, ChatPrompt):
+            return 0
+        return await self._preambles.measure(prompt_ids, prompt.messages, _tools_of(prompt))
 
     def _encode(self, prompt: Prompt, limit: int) -> tuple[int, ...]:
         if isinstance(prompt, ChatPrompt):
@@ -71,7 +79,7 @@ class PromptEncoder:
         messages: Sequence[Mapping[str, Any]] = normalised(
             prompt.messages, continue_final_message=prompt.continue_final_message
         )
-        tools = () if prompt.tool_choice == ToolChoiceMode.NONE else prompt.tools
+        tools = _tools_of(prompt)
         as_text = not self._template_has_tools and (
             tools or any(message["role"] == "tool" or "tool_calls" in message for message in messages)
         )
@@ -92,6 +100,17 @@ class PromptEncoder:
             place = f"messages[{find_refused(messages, render)}].role"
             raise PromptError(f"{error} (at {place})", param=place) from error
 
+    def _render_plain(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[int]:
+        """As `_encode_chat` renders, but without the request's template variables: what they change is its own."""
+        assert self._template is not None  # or nothing would have been encoded
+        as_text = bool(tools) and not self._template_has_tools
+        messages = normalised(messages)
+        return self._template.encode(
+            self._tokenizer,
+            with_tools_as_text(messages, tools) if as_text else messages,
+            tools=None if as_text else tools or None,
+        )
+
     def _encode_completion(self, prompt: CompletionPrompt, limit: int) -> tuple[int, ...]:
         if prompt.token_ids is not None:
             ids = prompt.token_ids
@@ -107,6 +126,10 @@ class PromptEncoder:
         if not ids:
             raise PromptError("The prompt is empty; it must have at least one token.", param="prompt")
         return ids
+
+
+def _tools_of(prompt: ChatPrompt) -> Sequence[Mapping[str, Any]]:
+    return () if prompt.tool_choice == ToolChoiceMode.NONE else prompt.tools
 
 
 def param_of(prompt: Prompt) -> str:

@@ -141,6 +141,7 @@ class TextModel:
             ),
             grammar=form.grammar,
             priority=options.priority,
+            preamble_tokens=await self._encoder.measure_preamble(prompt, prompt_ids),
         )
         reader = AnswerReader(
             self.tokenizer,

@@ -39,8 +39,7 @@ class BlockManager:
     def attach(self, sequence: Sequence, path: list[Node]) -> None:
         """Starts the sequence from cached blocks."""
         for node in path:
-            self.cache.acquire(node)
-        sequence.nodes = list(path)
+            self._hold(sequence, node)
         sequence.block_table.extend(node.block for node in path)
         sequence.num_computed = len(path) * self.block_size
 
@@ -66,8 +65,7 @@ class BlockManager:
             block = sequence.block_table[index]
             parent = nodes[-1] if nodes else None
             node = self.cache.insert(parent, sequence.tokens(index * size, (index + 1) * size), block)
-            self.cache.acquire(node)
-            nodes.append(node)
+            self._hold(sequence, node)
             if node.block != block:
                 sequence.block_table[index] = node.block
                 self._free.append(block)
@@ -79,6 +77,33 @@ class BlockManager:
         sequence.nodes = []
         del sequence.block_table[:]
         sequence.num_computed = 0
+
+    def free_blocks(self, limit: int) -> list[int]:
+        """At most `limit` blocks that hold nothing. They stay free."""
+        return self._free[:limit]
+
+    def adopt(self, blocks: list[int], tokens: list[tuple[int, ...]], parents: list[int]) -> list[Node]:
+        """Enters free blocks that hold a preamble's keys and values by now, the most recently used first.
+
+        `parents`: for each the index of its parent, which is smaller, or -1. No path may be in the cache already.
+        """
+        nodes: list[Node] = []
+        for block, own, parent in zip(blocks, tokens, parents, strict=True):
+            node = self.cache.insert(None if parent < 0 else nodes[parent], own, block)
+            node.is_preamble = True
+            self.cache.acquire(node)
+            nodes.append(node)
+        self.cache.release(nodes)  # from the last, as a path is: each goes in the queue before its parent
+        taken = set(blocks)
+        self._free = [block for block in self._free if block not in taken]
+        return nodes
+
+    def _hold(self, sequence: Sequence, node: Node) -> None:
+        """Appends the node, which is in the cache, to those of the sequence."""
+        self.cache.acquire(node)
+        sequence.nodes.append(node)
+        if len(sequence.nodes) * self.block_size <= sequence.request.preamble_tokens:
+            node.is_preamble = True
 
     def check(self, sequences: Iterable[Sequence]) -> None:
         """Raises AssertionError unless every block is in exactly one place and every reference is accounted for.

@@ -18,6 +18,7 @@ from fireside.engine.messages import EngineStats, FinishReason, GenerationOutput
 from fireside.engine.runner import Runner
 from fireside.engine.sampler import SampledToken, Sampler, SamplingRow
 from fireside.engine.sampling_draw import LogitsError
+from fireside.engine.saved_prefixes import SavedPrefixes
 from fireside.engine.scheduler import Chunk, Scheduler
 from fireside.engine.sequence import Sequence, SequenceState
 from fireside.engine.speculation import make_drafts
@@ -41,7 +42,7 @@ class Engine:
     max_batch_tokens: tokens of one forward pass. max_running: sequences that hold blocks at the same time.
     max_waiting: length of the queue. grammar_timeout: seconds that a grammar may take to compile.
     speculative_tokens: most tokens guessed for one request in one step; 0 where the runner is not batch-invariant,
-    since a guess that changes rounding could change an answer.
+    since a guess that changes rounding could change an answer. saved_prefixes: what it starts from, and leaves behind.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Engine:
         grammar_compiler: GrammarCompiler | None = None,
         grammar_timeout: float = 10.0,
         speculative_tokens: int = 0,
+        saved_prefixes: SavedPrefixes | None = None,
     ) -> None:
         if grammar_compiler is not None and grammar_compiler.vocab_size != runner.vocab_size:
             raise ValueError(f"grammars for {grammar_compiler.vocab_size} tokens, logits for {runner.vocab_size}")
@@ -77,6 +79,9 @@ class Engine:
         self._num_forced = 0
         self._num_drafted = 0
         self._num_accepted = 0
+        self._saved_prefixes = saved_prefixes
+        if saved_prefixes is not None:
+            saved_prefixes.load(runner, self.blocks)
 
     @property
     def has_work(self) -> bool:
@@ -144,6 +149,11 @@ class Engine:
             wait([c.matcher for c in self._compilations.values()], _COMPILE_POLL_SECONDS, FIRST_COMPLETED)
         reports, self._reports = self._reports, []
         return reports
+
+    def close(self) -> None:
+        """Saves the preambles for the next engine of this model. Nothing is called after it."""
+        if self._saved_prefixes is not None:
+            self._saved_prefixes.save(self.runner, self.blocks)
 
     def check_integrity(self) -> None:
         """Raises AssertionError if a block is lost, held twice or wrongly counted. For tests and idle times."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 
 import torch
 
 from fireside.engine.engine import Engine
+from fireside.engine.fingerprint import fingerprint, model_fingerprint
 from fireside.engine.grammar import GrammarCompiler
 from fireside.engine.messages import EngineInfo, WorkerConfig
 from fireside.engine.native_runner import NativeRunner, native_shape
 from fireside.engine.resources import available_cores, available_memory
 from fireside.engine.runner import Runner
+from fireside.engine.saved_prefixes import SavedPrefixes
 from fireside.engine.torch_runner import TorchRunner
 from fireside.errors import ModelError
 from fireside.kernels.cpu.build import NativeUnavailable
@@ -36,6 +40,8 @@ log = logging.getLogger(__name__)
 def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
     """Raises `ModelError` if the model cannot be served as the config asks."""
     path = Path(config.model)
+    saves = config.prefix_folder is not None and config.saved_prefix_tokens > 0
+    identity = model_fingerprint(path) if saves else ""
     checkpoint = open_checkpoint(path)
     own_context = checkpoint.config.max_position_embeddings
     max_context = min(config.max_context or own_context, own_context)
@@ -54,12 +60,23 @@ def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
         grammar_compiler=GrammarCompiler(checkpoint.config.vocab_size, load_vocabulary),
         grammar_timeout=config.grammar_timeout,
         speculative_tokens=config.speculative_tokens,
+        saved_prefixes=_saved_prefixes(config, fingerprint(identity, checkpoint.config, runner)) if saves else None,
     )
     info = EngineInfo(
         model=config.name, device=runner.device, dtype=runner.dtype, backend=runner.backend,
         max_context=engine.max_context, block_size=runner.block_size, num_blocks=runner.num_blocks,
     )  # fmt: skip
     return engine, info
+
+
+def _saved_prefixes(config: WorkerConfig, fingerprint: str) -> SavedPrefixes:
+    assert config.prefix_folder is not None
+    # One file for what somebody runs under these settings, whatever the fingerprint: what is stale gets replaced.
+    settings = f"{Path(config.model).resolve()} {config.device} {config.dtype}"
+    name = (
+        f"{re.sub(r'[^A-Za-z0-9._-]', '_', config.name)[:64]}-{sha256(settings.encode()).hexdigest()[:12]}.safetensors"
+    )
+    return SavedPrefixes(Path(config.prefix_folder) / name, fingerprint, config.saved_prefix_tokens)
 
 
 def load_runner(checkpoint: Checkpoint, config: WorkerConfig, max_context: int) -> Runner:

@@ -37,6 +37,8 @@ class SteppedEngine(Protocol):
 
     def step(self) -> Sequence[GenerationOutput | Rejected]: ...
 
+    def close(self) -> None: ...
+
 
 class Inbox:
     """Messages for a loop, which wake it. May be filled before the loop exists."""
@@ -83,6 +85,7 @@ class EngineLoop:
             self._idle = False
             for message in messages:
                 if isinstance(message, Shutdown):
+                    self._engine.close()
                     return
                 self._handle(message)
             if self._engine.has_work:

@@ -45,6 +45,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     sampling: SamplingParams
     grammar: str | None = None
     priority: int = 0  # lower is sooner; first come first served within one priority
+    preamble_tokens: int = 0  # leading tokens that hold nothing of a conversation; only they may outlive the process
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
@@ -112,7 +113,11 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
-    pass
+    """The worker saves its prefixes and exits, within `SHUTDOWN_SECONDS`."""
+
+
+# For the step in progress, which may be stuck, and for saving. A container often gets ten seconds to stop in all.
+SHUTDOWN_SECONDS = 5.0
 
 
 # Worker to server.
@@ -164,3 +169,5 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     speculative_tokens: int = 7  # most tokens guessed for one request in one step; 0: none
     grammar_timeout: float = 10.0  # seconds
     heartbeat_interval: float = 1.0  # seconds
+    prefix_folder: str | None = None  # where preambles are saved for the next worker; None: nowhere
+    saved_prefix_tokens: int = 4096  # most tokens of them; 0: none

@@ -7,12 +7,13 @@ every floating-point sum (norms, group scales, attention) has one order that doe
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fireside.engine.runner import ForwardBatch
-from fireside.kernels.cpu.library import BLOCK_SIZE, DecoderShape, LayerWeights, NativeDecoder
+from fireside.kernels.cpu.library import BLOCK_SIZE, DecoderShape, LayerWeights, NativeDecoder, load_library
 from fireside.kernels.cpu.packing import PackedMatrix, pack_float, pack_quantized
 from fireside.models.checkpoint import Checkpoint
 from fireside.models.config import ModelConfig
@@ -41,8 +42,9 @@ def native_shape(config: ModelConfig) -> DecoderShape:
 class NativeRunner:
     """Implements `Runner` over `kernels/cpu`.
 
-    `dtype`: None keeps each matrix as it is stored; float32 or bfloat16 converts all of them, and float32 also keeps
-    keys and values in float32 (else bfloat16).
+    `dtype`: None keeps each matrix as it is stored; float32 or bfloat16 converts all of them.
+    `cache_dtype`: of keys and values; float32, bfloat16, or int8 with a scale per token and head. None: float32 with
+    weights in float32, else bfloat16.
 
     Raises `ModelError` naming the tensor if one holds NaN or infinity, `NativeUnavailable` for what cannot run here.
     """
@@ -60,6 +62,7 @@ class NativeRunner:
         max_context: int,
         threads: int,
         dtype: torch.dtype | None = None,
+        cache_dtype: torch.dtype | None = None,
     ) -> None:
         config = checkpoint.config
         self.num_blocks = num_blocks
@@ -72,8 +75,8 @@ class NativeRunner:
             if isinstance(weight, QuantizedTensor):
                 if dtype is None:
                     tiles = pack_quantized(weight.data, weight.type, weight.shape)
-                    for numbers in (tiles.scales, tiles.minimums):
-                        if numbers is not None:
+                    for numbers in tiles.tensors:
+                        if numbers.is_floating_point():
                             checkpoint.check_finite(name, numbers)
                     return tiles
                 weight = weight.dequantize(dtype)
@@ -108,10 +111,16 @@ class NativeRunner:
         self._decoder = NativeDecoder(
             native_shape(config), layers, embedding, head, final_norm, cosines.contiguous(), sines.contiguous(),
             num_blocks=num_blocks, threads=threads,
-            kv_dtype=torch.float32 if dtype == torch.float32 else torch.bfloat16,
+            kv_dtype=cache_dtype or (torch.float32 if dtype == torch.float32 else torch.bfloat16),
         )  # fmt: skip
+        # The library's name tells sources, compiler and processor; PyTorch makes the rotary tables.
+        self.numerics = f"{Path(load_library()._name).stem}, torch {torch.__version__}"
         #: bytes of weights that one decode step reads: of the embedding a row, unless it is the head too
         self.weight_bytes = sum(m.nbytes for m in packed.values()) - (0 if head is embedding else embedding.nbytes)
+
+    @property
+    def cache_tensors(self) -> dict[str, Tensor]:
+        return self._decoder.cache_tensors
 
     def forward(self, batch: ForwardBatch) -> Tensor:
         """Logits, float32 [L, vocab]."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import chain, islice
 
 
 class Node:
-    """One full block of tokens after the path that leads to it. `references` counts the sequences that hold it."""
+    """One full block of tokens after the path that leads to it. `references` counts the sequences that hold it.
 
-    __slots__ = ("block", "children", "parent", "references", "tokens")
+    is_preamble: it holds nothing of a conversation, and neither does anything before it.
+    """
+
+    __slots__ = ("block", "children", "is_preamble", "parent", "references", "tokens")
 
     def __init__(self, tokens: tuple[int, ...], parent: Node | None, block: int) -> None:
         self.tokens = tokens
@@ -21,6 +25,7 @@ class Node:
         self.block = block
         self.children: dict[tuple[int, ...], Node] = {}
         self.references = 0
+        self.is_preamble = False
 
 
 class PrefixCache:
@@ -86,8 +91,13 @@ class PrefixCache:
         del node.parent.children[node.tokens]
         return node.block
 
+    def preambles(self, limit: int) -> list[Node]:
+        """At most `limit` nodes of preambles: those in use, then the most recently used; each after its parent."""
+        in_use = (node for node in self.nodes() if node.references)
+        return list(islice((node for node in chain(in_use, reversed(self._evictable)) if node.is_preamble), limit))
+
     def nodes(self) -> list[Node]:
-        """Every node but the root, ancestors first. For checks and tests."""
+        """Every node but the root, ancestors first."""
         found: list[Node] = []
         stack = [self.root]
         while stack:

@@ -15,7 +15,7 @@ class ForwardBatch:
     token_ids, positions: [T]. query_starts: [S + 1], the first token of each sequence in the flat order.
     context_lengths: [S], tokens of each sequence whose keys and values exist after this step
     (cached before, plus those in this batch). block_tables: [S, max_blocks], the physical block of each
-    `block_size` positions, padded with -1. logit_indices: [L], flat token indices whose logits are wanted.
+    `block_size` positions, padded with -1. logit_indices: [L], flat token indices whose logits are wanted, ascending.
     """
 
     token_ids: Tensor
@@ -39,6 +39,11 @@ class Runner(Protocol):
     vocab_size: int
     block_size: int
     num_blocks: int
+    numerics: str  # what decides the bits besides weights and settings: compiled kernels, PyTorch's version
+
+    @property
+    def cache_tensors(self) -> dict[str, Tensor]:
+        """All that a token leaves behind for later ones, by name; each [layers, num_blocks, ...], and no copy."""
 
     def forward(self, batch: ForwardBatch) -> Tensor:
         """Writes the batch's keys and values into their blocks, returns logits [L, vocab] in float32 on the CPU

@@ -107,6 +107,8 @@ class WorkerClient:
             threads=settings.threads,
             speculative_tokens=settings.speculative_tokens,
             grammar_timeout=settings.grammar_timeout,
+            prefix_folder=str(settings.prefixes_dir),
+            saved_prefix_tokens=settings.saved_prefix_tokens,
         )
         log_path = settings.logs_dir / f"{model.name}.log"
         return cls(config, heartbeat_timeout=settings.heartbeat_timeout, log_path=log_path)

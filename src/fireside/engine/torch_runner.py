@@ -32,6 +32,15 @@ class TorchRunner:
         # Zeros and not whatever memory held: padding is masked, but 0 x NaN would still be NaN.
         self.keys = torch.zeros(shape, dtype=decoder.dtype, device=decoder.device)
         self.values = torch.zeros_like(self.keys)
+        on_gpu = self.device == "cuda"
+        processor = torch.cuda.get_device_name(self.keys.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+        self.numerics = f"torch {torch.__version__} on {processor}"
+
+    @property
+    def cache_tensors(self) -> dict[str, Tensor]:
+        layers, _, *rest = self.keys.shape
+        shape = (layers, self.num_blocks, self.block_size, *rest)
+        return {"keys": self.keys.view(shape), "values": self.values.view(shape)}
 
     @torch.inference_mode()
     def forward(self, batch: ForwardBatch) -> Tensor:

@@ -30,6 +30,8 @@ def _find_problem(request: GenerationRequest, params: SamplingParams, vocab_size
         if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
             wrong = min(ids) if min(ids) < 0 else max(ids)
             return f"The token id {wrong} is not one of the model's, which are 0 to {vocab_size - 1}."
+    if not 0 <= request.preamble_tokens <= len(request.prompt_ids):
+        return f"preamble_tokens is {request.preamble_tokens}; the prompt has {len(request.prompt_ids)} tokens."
     values = (
         ("max_tokens", params.max_tokens, params.max_tokens >= 0, "0 or more"),
         ("min_tokens", params.min_tokens, params.min_tokens >= 0, "0 or more"),

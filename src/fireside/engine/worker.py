@@ -1,14 +1,15 @@
 """The worker: a process that holds one model, spoken to over a socket. `python -m fireside.engine.worker --fd N`.
 
 Its first frame is a `WorkerConfig`. It answers with `Ready` or `Fatal`, then takes `ToWorker` messages and sends
-one `Outputs` per step, and a `Heartbeat` per second for as long as its steps come to an end. When the socket closes,
-its parent is gone, and it ends at once whatever it is doing.
+one `Outputs` per step, and a `Heartbeat` per second for as long as its steps come to an end. `Shutdown` and SIGTERM
+let it save its prefixes. When the socket closes, its parent is gone, and it ends at once whatever it is doing.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import signal
 import socket
@@ -23,7 +24,17 @@ import msgspec
 
 from fireside.engine.framing import FrameError, FrameSender, decode_payload, read_frames
 from fireside.engine.loop import EngineLoop, Inbox, SteppedEngine
-from fireside.engine.messages import EngineInfo, Fatal, FromWorker, Heartbeat, Ready, ToWorker, WorkerConfig
+from fireside.engine.messages import (
+    SHUTDOWN_SECONDS,
+    EngineInfo,
+    Fatal,
+    FromWorker,
+    Heartbeat,
+    Ready,
+    Shutdown,
+    ToWorker,
+    WorkerConfig,
+)
 from fireside.errors import FiresideError
 
 EngineFactory = Callable[[WorkerConfig], tuple[SteppedEngine, EngineInfo]]
@@ -33,6 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fireside.engine.worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the server process")
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Not closed here but by the end of the process: the reader takes a closed socket for a dead parent.
     return run_worker(socket.socket(fileno=arguments.fd), _load_engine)
 
@@ -40,10 +52,14 @@ def main() -> int:
 def run_worker(sock: socket.socket, factory: EngineFactory) -> int:
     """Serves until told to stop, and returns the exit status. Takes over the process: its signals, and its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    inbox = Inbox()
+    serving = threading.Event()
+    # Taken by a thread, not a handler, which could come in the middle of what it would have to call. Blocked here
+    # before any other thread is there, each of which inherits it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_await_sigterm, args=(inbox, serving), name="sigterm", daemon=True).start()
     payloads = read_frames(sock)
     config = decode_payload(next(payloads), msgspec.msgpack.Decoder(WorkerConfig))
-    inbox = Inbox()
     threading.Thread(target=_read, args=(payloads, inbox), name="reader", daemon=True).start()
     sender = FrameSender(sock)
 
@@ -61,6 +77,7 @@ def run_worker(sock: socket.socket, factory: EngineFactory) -> int:
         emit(Fatal(str(error) if isinstance(error, FiresideError) else f"{type(error).__name__}: {error}"))
         return 1
     loop = EngineLoop(engine, inbox, emit)
+    serving.set()
     emit(Ready(info))
     threading.Thread(target=_beat, args=(loop, emit, config.heartbeat_interval), name="heartbeat", daemon=True).start()
     loop.run()
@@ -91,6 +108,14 @@ def _read(payloads: Iterator[bytes], inbox: Inbox) -> None:
         print(f"fireside worker: the parent sent something else than frames: {error}", file=sys.stderr, flush=True)
         os._exit(1)
     _end_with_parent()
+
+
+def _await_sigterm(inbox: Inbox, serving: threading.Event) -> NoReturn:
+    signal.sigwait({signal.SIGTERM})
+    if serving.is_set():
+        inbox.put(Shutdown())
+        time.sleep(SHUTDOWN_SECONDS)
+    os._exit(0)
 
 
 def _beat(loop: EngineLoop, emit: Callable[[FromWorker], None], interval: float) -> NoReturn:

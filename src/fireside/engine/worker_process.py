@@ -14,9 +14,9 @@ from typing import IO, cast
 import msgspec
 
 from fireside.engine.framing import FrameError, FrameSplitter, decode_payload, encode_frame
-from fireside.engine.messages import FromWorker, Ready, Shutdown, ToWorker, WorkerConfig
+from fireside.engine.messages import SHUTDOWN_SECONDS, FromWorker, Ready, Shutdown, ToWorker, WorkerConfig
 
-_EXIT_SECONDS = 1.0  # what a process gets to end by itself before the next, less polite request
+_EXIT_SECONDS = 1.0  # what a process that closed its connection gets to end by itself
 _GRACE_SECONDS = 0.1
 _STDERR = 2
 
@@ -93,9 +93,7 @@ class WorkerProcess(asyncio.Protocol):
         """Ends the process: once it serves, by asking it first."""
         if self._ready.done():
             self.send(Shutdown())
-            if not await self._exits_within(_EXIT_SECONDS):
-                self._signal(signal.SIGTERM)
-                await self._exits_within(_EXIT_SECONDS)
+            await self._exits_within(SHUTDOWN_SECONDS)
         self._signal(signal.SIGKILL)
         await self._exit_status()
 

@@ -58,9 +58,9 @@ def save_pretrained(
             for name, content in texts.items():
                 (staged / name).write_bytes(content.encode() if isinstance(content, str) else content)
             for path in staged.iterdir():
-                _flush(path)
+                flush(path)
             _put_in_place(staged, folder, Path(partial) / "replaced")
-            _flush(folder.parent)
+            flush(folder.parent)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"the model cannot be written to {folder}: {error}") from error
 
@@ -82,8 +82,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _flush(path: Path) -> None:
-    """Through the page cache to the disk, so that the rename cannot outlive the data it names."""
+def flush(path: Path) -> None:
+    """Brings a file or folder through the page cache to the disk, so that a rename cannot outlive what it names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

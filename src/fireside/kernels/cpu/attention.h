@@ -1,30 +1,19 @@
 // Causal attention of a few query heads over one key/value head of the paged cache.
 //
-// Cache blocks hold 16 positions: keys transposed, [head_dim][16], so that one vector holds one dimension of 16
-// keys; values as [16][head_dim]. Everything is summed in float.
-//
-// The reduction over positions is fixed: 16 positions at a time within partitions of 256, which begin at
-// multiples of 256, then partition after partition. Partitions may be computed by different threads, queries in
-// tiles of any size: each query's numbers stay the same to the bit.
+// The reduction over positions is fixed: one after the other (pair after pair) within partitions of 256, which begin at
+// multiples of 256, then partition after partition. Partitions may be computed by different threads, queries in tiles of
+// any size: each query's numbers stay the same to the bit.
 #pragma once
 
-#include <limits>
-
-#include "simd.h"
+#include "kv_cache.h"
 
 namespace fireside {
 
-constexpr int BLOCK = 16;
 constexpr int PARTITION = 256;
-constexpr int MAX_QUERIES = 8;  // in one tile: more would not fit the registers
+constexpr int MAX_QUERIES = FIRESIDE_WIDTH == 64 ? 12 : 8;  // in one tile: more would not fit the registers
 constexpr int MAX_HEAD_DIM = 256;
 
-inline f32x16 load_kv(const float* p) { return load<f32x16>(p); }
-inline f32x16 load_kv(const bf16* p) { return load_bf16(p); }
-inline void store_kv(float* p, f32x16 v) { store(p, v); }
-inline void store_kv(bf16* p, f32x16 v) { store_bf16(p, v); }
-
-// A running softmax-weighted sum: after the last position, the answer is sum / weight.
+// A softmax-weighted sum: after the last position, the answer is sum / weight.
 struct Partial {
     float peak;          // largest score so far
     float weight;        // sum of exp(score - peak)
@@ -56,87 +45,112 @@ struct Query {
     int begin, end;       // the positions it sees
 };
 
-// One partition for NQ queries. keys(b) and values(b) give the block of positions 16 b .. 16 b + 15.
-template <int NQ, class Element, class Keys, class Values>
-void attend(const Query* queries, int partition, int head_dim, Keys keys, Values values, Partial* partials) {
+// One partition for NQ queries. view(b) gives the block of positions 16 b .. 16 b + 15.
+template <int NQ, class Element, class View>
+void attend(const Query* queries, int partition, int head_dim, View view, Partial* partials) {
+    constexpr bool SCALED = sizeof(Element) == 1;
     int last = 0, first = std::numeric_limits<int>::max();
     for (int q = 0; q < NQ; ++q) {
-        last = queries[q].end > last ? queries[q].end : last;
-        first = queries[q].begin < first ? queries[q].begin : first;
+        last = std::max(last, queries[q].end);
+        first = std::min(first, queries[q].begin);
     }
-    const int begin = partition * PARTITION > first ? partition * PARTITION : first / BLOCK * BLOCK;
-    const int end = (partition + 1) * PARTITION < last ? (partition + 1) * PARTITION : last;
-    float peaks[NQ];
-    f32x16 weights[NQ];
-    alignas(64) float sums[NQ][MAX_HEAD_DIM];
-    alignas(64) float p[NQ][LANES];
+    const int begin = std::max(partition * PARTITION, first / BLOCK * BLOCK);
+    const int end = std::min((partition + 1) * PARTITION, last);
     const float nothing = -std::numeric_limits<float>::infinity();
     constexpr int32_t LANE[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const i32x16 lane = load<i32x16>(LANE);
+
+    // Few queries leave registers for several blocks, or runs of dimensions, at once: their sums do not wait for each
+    // other.
+    constexpr int WIDE = FIRESIDE_WIDTH < 64 || NQ > 6 ? 1 : NQ > 3 ? 2 : 4;
+    alignas(64) float scores[NQ][PARTITION];
+    PairFactor<Element> factors[NQ][MAX_HEAD_DIM / 2];
+    static_assert(PARTITION <= MAX_HEAD_DIM);  // `factors` serves both products
+    for (int q = 0; q < NQ; ++q)
+        for (int d = 0; d < head_dim; d += LANES) store_factors(factors[q] + d / 2, load<f32x16>(queries[q].vector + d));
+    const auto score = [&](int position, auto width) {
+        constexpr int W = decltype(width)::value;
+        const Element* keys[W];
+        f32x16 sums[W][NQ];
+        for (int w = 0; w < W; ++w) {
+            keys[w] = view(position / BLOCK + w).keys;
+            for (int q = 0; q < NQ; ++q) sums[w][q] = f32x16{};
+        }
+        for (int i = 0; i < head_dim / 2; ++i)
+#pragma GCC unroll 4
+            for (int w = 0; w < W; ++w)
+#pragma GCC unroll 12
+                for (int q = 0; q < NQ; ++q) sums[w][q] = multiply(sums[w][q], keys[w] + i * PAIR, factors[q][i]);
+        for (int w = 0; w < W; ++w) {
+            const i32x16 at = lane + (position + w * BLOCK);
+            for (int q = 0; q < NQ; ++q) {
+                f32x16 sum = sums[w][q];
+                if constexpr (SCALED) sum = sum * load<f32x16>(view(position / BLOCK + w).key_scales);
+                const auto seen = (at >= queries[q].begin) & (at < queries[q].end);
+                store(scores[q] + position + w * BLOCK - begin, select(seen, sum, splat(nothing)));
+            }
+        }
+    };
+    int position = begin;
+    for (; position + (WIDE - 1) * BLOCK < end; position += WIDE * BLOCK) score(position, std::integral_constant<int, WIDE>());
+    for (; position < end; position += BLOCK) score(position, std::integral_constant<int, 1>());
+
+    const int blocks = (end - begin + BLOCK - 1) / BLOCK;
     for (int q = 0; q < NQ; ++q) {
-        peaks[q] = nothing;
-        weights[q] = f32x16{};
-        for (int d = 0; d < head_dim; d += LANES) store(sums[q] + d, f32x16{});
-    }
-    for (int position = begin; position < end; position += BLOCK) {
-        const Element* key = keys(position / BLOCK);
-        f32x16 scores[NQ];
-        for (int q = 0; q < NQ; ++q) scores[q] = f32x16{};
-        for (int d = 0; d < head_dim; ++d) {
-            const f32x16 k = load_kv(key + d * BLOCK);
-#pragma GCC unroll 8
-            for (int q = 0; q < NQ; ++q) scores[q] = fma(k, splat(queries[q].vector[d]), scores[q]);
+        f32x16 highest = splat(nothing), weights = f32x16{};
+        for (int b = 0; b < blocks; ++b) highest = max(load<f32x16>(scores[q] + b * BLOCK), highest);
+        const float peak = horizontal_max(highest);
+        const f32x16 shift = splat(peak == nothing ? 0.0f : peak);
+        for (int b = 0; b < blocks; ++b) {
+            f32x16 weight = exp(load<f32x16>(scores[q] + b * BLOCK) - shift);
+            weights = weights + weight;
+            if constexpr (SCALED) weight = weight * load<f32x16>(view(begin / BLOCK + b).value_scales);
+            store_factors(factors[q] + b * BLOCK / 2, weight);
         }
-        for (int q = 0; q < NQ; ++q) {
-            if (position >= queries[q].end || position + BLOCK <= queries[q].begin) {
-                store(p[q], f32x16{});
-                continue;
-            }
-            const i32x16 at = lane + position;
-            const f32x16 seen = select((at >= queries[q].begin) & (at < queries[q].end), scores[q], splat(nothing));
-            const float peak = horizontal_max(seen);
-            if (peak > peaks[q]) {
-                const f32x16 shrink = exp(splat(peaks[q] - peak));  // 0 the first time
-                weights[q] = weights[q] * shrink;
-                for (int d = 0; d < head_dim; d += LANES) store(sums[q] + d, load<f32x16>(sums[q] + d) * shrink);
-                peaks[q] = peak;
-            }
-            const f32x16 weight = exp(seen - splat(peaks[q]));
-            weights[q] = weights[q] + weight;
-            store(p[q], weight);
-        }
-        const Element* value = values(position / BLOCK);
-        const int count = end - position < BLOCK ? end - position : BLOCK;  // never reads what another sequence left
-        for (int d = 0; d < head_dim; d += LANES) {
-            f32x16 sum[NQ];
-            for (int q = 0; q < NQ; ++q) sum[q] = load<f32x16>(sums[q] + d);
-            for (int s = 0; s < count; ++s) {
-                const f32x16 v = load_kv(value + s * head_dim + d);
-#pragma GCC unroll 8
-                for (int q = 0; q < NQ; ++q) sum[q] = fma(v, splat(p[q][s]), sum[q]);
-            }
-            for (int q = 0; q < NQ; ++q) store(sums[q] + d, sum[q]);
-        }
+        partials[q].peak = peak;
+        partials[q].weight = horizontal_sum(weights);
     }
-    for (int q = 0; q < NQ; ++q) {
-        partials[q].peak = peaks[q];
-        partials[q].weight = horizontal_sum(weights[q]);
-        std::memcpy(partials[q].sum, sums[q], head_dim * sizeof(float));
-    }
+
+    const int pairs = (end - begin + 1) / 2;  // never reads what another sequence left
+    const auto weigh = [&](int d, auto width) {
+        constexpr int W = decltype(width)::value;
+        f32x16 sums[W][NQ];
+        for (int w = 0; w < W; ++w)
+            for (int q = 0; q < NQ; ++q) sums[w][q] = f32x16{};
+        for (int b = 0; b < blocks; ++b) {
+            const Element* values = view(begin / BLOCK + b).values + 2 * d;
+            const int some = std::min(BLOCK / 2, pairs - b * BLOCK / 2);
+            for (int i = 0; i < some; ++i)
+#pragma GCC unroll 4
+                for (int w = 0; w < W; ++w)
+#pragma GCC unroll 12
+                    for (int q = 0; q < NQ; ++q)
+                        sums[w][q] = multiply(sums[w][q], values + i * head_dim * 2 + w * PAIR,
+                                              factors[q][b * BLOCK / 2 + i]);
+        }
+        for (int w = 0; w < W; ++w)
+            for (int q = 0; q < NQ; ++q) store(partials[q].sum + d + w * LANES, sums[w][q]);
+    };
+    int d = 0;
+    for (; d + WIDE * LANES <= head_dim; d += WIDE * LANES) weigh(d, std::integral_constant<int, WIDE>());
+    for (; d < head_dim; d += LANES) weigh(d, std::integral_constant<int, 1>());
 }
 
-template <class Element, class Keys, class Values>
-void attend(int count, const Query* queries, int partition, int head_dim, Keys keys, Values values, Partial* out) {
-    switch (count) {
-        case 1: return attend<1, Element>(queries, partition, head_dim, keys, values, out);
-        case 2: return attend<2, Element>(queries, partition, head_dim, keys, values, out);
-        case 3: return attend<3, Element>(queries, partition, head_dim, keys, values, out);
-        case 4: return attend<4, Element>(queries, partition, head_dim, keys, values, out);
-        case 5: return attend<5, Element>(queries, partition, head_dim, keys, values, out);
-        case 6: return attend<6, Element>(queries, partition, head_dim, keys, values, out);
-        case 7: return attend<7, Element>(queries, partition, head_dim, keys, values, out);
-        default: return attend<8, Element>(queries, partition, head_dim, keys, values, out);
-    }
+// Up to MAX_QUERIES of them. There must be room for as many in `queries` and `partials`.
+template <class Element, class View>
+void attend(int count, Query* queries, int partition, int head_dim, View view, Partial* partials) {
+    const auto run = [&](auto width) {
+        constexpr int NQ = decltype(width)::value;
+        for (int q = count; q < NQ; ++q) queries[q] = queries[0];  // sizes without a kernel are filled up
+        attend<NQ, Element>(queries, partition, head_dim, view, partials);
+    };
+    if (count == 1) return run(std::integral_constant<int, 1>());
+    if (count == 2) return run(std::integral_constant<int, 2>());
+    if (count == 3) return run(std::integral_constant<int, 3>());
+    if (count == 4) return run(std::integral_constant<int, 4>());
+    if (count <= 6) return run(std::integral_constant<int, 6>());
+    if (count <= 8) return run(std::integral_constant<int, 8>());
+    if constexpr (MAX_QUERIES == 12) return run(std::integral_constant<int, 12>());
 }
 
 }  // namespace fireside

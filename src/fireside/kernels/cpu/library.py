@@ -18,7 +18,7 @@ from fireside.errors import ModelError
 from fireside.kernels.cpu.build import NativeUnavailable, build_library, prebuilt_library
 from fireside.kernels.cpu.packing import MatrixStruct, PackedMatrix
 
-ABI = 1
+ABI = 2
 BLOCK_SIZE = 16  # positions per cache block: the lanes of a vector (attention.h)
 MAX_HEAD_DIM = 256
 
@@ -87,18 +87,25 @@ class _Layer(ctypes.Structure):
     )
 
 
+class _Cache(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("keys", "values", "key_scales", "value_scales")),
+        *((name, ctypes.c_int32) for name in ("element_size", "blocks")),
+    )
+
+
 class _Config(ctypes.Structure):
     _fields_ = (
         *(
             (name, ctypes.c_int32)
             for name in (
                 "layers", "hidden_size", "intermediate_size", "heads", "kv_heads", "head_dim", "vocab_size",
-                "sliding_window", "num_blocks", "kv_is_float", "threads", "padding",
+                "sliding_window", "threads",
             )
         ),
         ("rms_norm_eps", ctypes.c_float),
-        ("padding2", ctypes.c_float),
-        *((name, ctypes.c_void_p) for name in ("cosines", "sines", "keys", "values")),
+        *((name, ctypes.c_void_p) for name in ("cosines", "sines")),
+        ("cache", _Cache),
         ("embedding", MatrixStruct),
         ("head", MatrixStruct),
         ("final_norm", ctypes.c_void_p),
@@ -158,28 +165,36 @@ class NativeDecoder:
         self, shape: DecoderShape, layers: Sequence[LayerWeights], embedding: PackedMatrix, head: PackedMatrix,
         final_norm: Tensor, cosines: Tensor, sines: Tensor, *, num_blocks: int, kv_dtype: torch.dtype, threads: int,
     ) -> None:  # fmt: skip
-        """`cosines`, `sines`: float32 [positions, head_dim / 2]. `kv_dtype`: float32 or bfloat16.
+        """`cosines`, `sines`: float32 [positions, head_dim / 2]. `kv_dtype`: float32, bfloat16, or int8 with a float32
+        scale per position and head.
 
         Raises `NativeUnavailable`, and `ModelError` if there is no memory for the cache.
         """
         reason = shape.unsupported()
         if reason:
             raise NativeUnavailable(reason)
-        if kv_dtype not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"the cache holds float32 or bfloat16, not {kv_dtype}")
+        if kv_dtype not in (torch.float32, torch.bfloat16, torch.int8):
+            raise ValueError(f"the cache holds float32, bfloat16 or int8, not {kv_dtype}")
         self._library = load_library()
         self.shape = shape
-        size = (len(layers), num_blocks, shape.kv_heads, BLOCK_SIZE * shape.head_dim)
-        self._keys, self._values = _untouched_zeros(size, kv_dtype), _untouched_zeros(size, kv_dtype)
+        heads = (len(layers), num_blocks, shape.kv_heads)
+        numbers = (*heads, BLOCK_SIZE * shape.head_dim)
+        #: each [layers, num_blocks, kv_heads, ...]: keys and values in the order of kv_cache.h, and the scales of int8
+        self.cache_tensors = {name: _untouched_zeros(numbers, kv_dtype) for name in ("keys", "values")}
+        if kv_dtype == torch.int8:
+            scales = ("key_scales", "value_scales")
+            self.cache_tensors |= {name: _untouched_zeros((*heads, BLOCK_SIZE), torch.float32) for name in scales}
         self._owned = (list(layers), embedding, head, final_norm, cosines, sines)
         structs = (_Layer * len(layers))(*(_layer_struct(layer) for layer in layers))
         config = _Config(
             layers=len(layers), hidden_size=shape.hidden_size, intermediate_size=shape.intermediate_size,
             heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim, vocab_size=shape.vocab_size,
-            sliding_window=shape.sliding_window or 0, num_blocks=num_blocks,
-            kv_is_float=int(kv_dtype == torch.float32), threads=threads, rms_norm_eps=shape.rms_norm_eps,
+            sliding_window=shape.sliding_window or 0, threads=threads, rms_norm_eps=shape.rms_norm_eps,
             cosines=cosines.data_ptr(), sines=sines.data_ptr(),
-            keys=self._keys.data_ptr(), values=self._values.data_ptr(),
+            cache=_Cache(
+                **{name: tensor.data_ptr() for name, tensor in self.cache_tensors.items()},
+                element_size=kv_dtype.itemsize, blocks=num_blocks,
+            ),
             embedding=embedding.struct(), head=head.struct(), final_norm=final_norm.data_ptr(), layer=structs,
         )  # fmt: skip
         self._handle = self._library.fireside_decoder_new(ctypes.byref(config))

@@ -1,152 +1,195 @@
 // Products of packed weight matrices with a few or many tokens.
 //
 // Weights are packed in tiles of 16 rows, so that a vector lane is an output row and no horizontal sum is needed.
-// For each (row, token) the sum runs over the columns in one fixed order, whatever the tile of tokens it is
-// computed in: results are the same to the bit for one token alone and for the same token among 500.
+// For each (row, token) the sum runs over the columns in one fixed order, whatever company it is computed in: results
+// are the same to the bit for one token alone and for the same token among 500.
 //
 // Quantised weights: value = scale * (q - zero) or scale * q + min, per group of 32 or 16 columns.
-// Activations are quantised to int8 per token and group of 32 columns; the products within a group are exact
-// integers.
+// Activations are quantised to int8 per token and run of 32 columns; the products within a group are exact integers.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-
-#include "simd.h"
+#include "activations.h"
 
 namespace fireside {
 
-constexpr int GROUP = 32;  // columns that share one activation scale
-
 enum Kind : int32_t { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2, QUANTIZED = 3 };
 
-// The C side of kernels/cpu/library.py's struct: keep both in step.
+// The C side of kernels/cpu/packing.py's struct: keep both in step.
 struct Matrix {
-    const void* weights;  // [tile][...][16], see `tile_product`
-    const void* scales;   // [tile][group][16], f16 or f32
-    const void* mins;     // like scales, or null when `zero` says it all
-    int32_t kind, rows, columns, bits, group, zero, wide_scales, padding;
+    const void* weights;              // [tile][run][...], see `unpack`; floats: [tile][column][16]
+    const f16 *scales, *mins;         // [tile][group][16]; no mins where `zero` says it all
+    const int8_t *scale_factors, *min_factors;  // [tile][group][16], or none; scales and mins are then
+                                                // [tile][SUPER columns][16], and a group's own their product
+    int32_t kind, rows, columns, bits, group, zero;
 
     int tiles() const { return (rows + LANES - 1) / LANES; }
+    int strips() const { return (tiles() + 1) / 2; }
 };
 
-// A few channels of a language model carry values far above the rest, and the one scale of their group leaves the
-// group's others few bits. Where a group's largest value exceeds this many times the token's root mean square, the
-// rounding errors themselves are quantised, and their products added. About a group in ten needs it; the error of
-// the logits then falls to less than half (docs/log.md).
-constexpr float OUTLIER = 5.0f;
-constexpr float FINER = 254.0f;  // steps of the errors' scale within one step of the first: |error| <= 1/2 -> 127
+constexpr int SUPER = 256;          // columns of a K-quant's block
+constexpr int STRIP = 2 * LANES;    // rows that are multiplied at once: one load of a token's values serves two tiles
+constexpr int TOKEN_BLOCK = 128;    // and tokens: their products, and a run of their values, stay in the first cache
 
-// Tokens as the matrices want them: in float, and in int8 with per-group scales.
-struct Activations {
-    float* values = nullptr;     // [tokens][columns]
-    int8_t* quants = nullptr;    // [tokens][columns]
-    int8_t* errors = nullptr;    // [tokens][columns], written only where `outliers` says so
-    uint8_t* outliers = nullptr; // [tokens][columns / 32]
-    float* scales = nullptr;     // [tokens][columns / 32]
-    int32_t* sums = nullptr;     // [tokens][columns / 16], of quants over half a group
-    int32_t* error_sums = nullptr;
-    float* totals = nullptr;     // [tokens][columns / 32], sums of the quantised values over a group
-    int columns = 0;
-
-    void quantize(int token) const {
-        const float* x = values + (size_t)token * columns;
-        const size_t group = (size_t)token * (columns / GROUP);
-        f32x16 squares = f32x16{};
-        for (int i = 0; i < columns; i += LANES) squares = fma(load<f32x16>(x + i), load<f32x16>(x + i), squares);
-        const float square = horizontal_sum(squares);
-        const float limit = OUTLIER * std::sqrt(square / (float)columns);
-        for (int g = 0; g < columns / GROUP; ++g) {
-            const f32x16 a = load<f32x16>(x + g * GROUP), b = load<f32x16>(x + g * GROUP + LANES);
-            const float largest = horizontal_max(max(max(a, -a), max(b, -b)));
-            const f32x16 inverse = splat(largest > 0 ? 127.0f / largest : 0.0f);
-            // A maximum passes over NaN, and int8 has none: that a value is no number is told by the scale.
-            scales[group + g] = std::isnan(square) ? square : largest / 127.0f;
-            outliers[group + g] = largest > limit;
-            int total = 0, error_total = 0;
-            for (int h = 0; h < 2; ++h) {
-                const size_t half = 2 * (group + g) + h;
-                const f32x16 exact = min(max((h ? b : a) * inverse, splat(-127.0f)), splat(127.0f));
-                const i32x16 q = round_to_int(exact);
-                sums[half] = put(quants + half * LANES, q);
-                total += sums[half];
-                if (!outliers[group + g]) continue;
-                error_sums[half] = put(errors + half * LANES, round_to_int((exact - to_float(q)) * splat(FINER)));
-                error_total += error_sums[half];
-            }
-            totals[group + g] = scales[group + g] * ((float)total + (float)error_total / FINER);
-        }
-    }
-
-   private:
-    static int32_t put(int8_t* out, i32x16 q) {
-        store_bytes(out, q);
-        int32_t lanes[LANES], sum = 0;
-        store(lanes, q);
-        for (const int32_t lane : lanes) sum += lane;
-        return sum;
-    }
+// What the rows of one tile have in a group of columns: numbers that are the same for all tokens.
+struct GroupScale {
+    f32x16 scale, min;
 };
-
-template <int BITS, int G, bool WIDE, bool MINS, int T>
-inline void quantized_tile(const Matrix& m, int tile, const Activations& a, int first, f32x16 (&out)[T]) {
-    const int groups = m.columns / G;
-    constexpr int VECTORS = G / 4;                            // of 64 weights, one four-column strip of 16 rows each
-    constexpr int BYTES = G * LANES * BITS / 8;
-    constexpr int SCALE_BYTES = WIDE ? 4 : 2;
-    const uint8_t* weights = (const uint8_t*)m.weights + (size_t)tile * groups * BYTES;
-    const uint8_t* scales = (const uint8_t*)m.scales + (size_t)tile * groups * LANES * SCALE_BYTES;
-    const uint8_t* mins = (const uint8_t*)m.mins + (MINS ? (size_t)tile * groups * LANES * SCALE_BYTES : 0);
-    const auto widen = [](const uint8_t* p) { return WIDE ? load<f32x16>(p) : load_f16((const f16*)p); };
-    const size_t column = (size_t)first * a.columns;
-    f32x16 result[T];  // not `out` itself: the compiler must see that it aliases nothing to keep it in registers
-    for (int t = 0; t < T; ++t) result[t] = f32x16{};
-    for (int g = 0; g < groups; ++g) {
-        u8x64 w[VECTORS];
-        if constexpr (BITS == 4) {
-#pragma GCC unroll 8
-            for (int j = 0; j < VECTORS / 2; ++j) {
-                const u8x64 packed = load<u8x64>(weights + (size_t)g * BYTES + 64 * j);
-                w[j] = packed & 15;
-                w[j + VECTORS / 2] = bits<u8x64>(bits<u32x16>(packed) >> 4) & 15;
-            }
-        } else {
-#pragma GCC unroll 8
-            for (int j = 0; j < VECTORS; ++j) w[j] = load<u8x64>(weights + (size_t)g * BYTES + 64 * j);
-        }
-        const f32x16 scale = widen(scales + (size_t)g * LANES * SCALE_BYTES);
-        const f32x16 min = MINS ? widen(mins + (size_t)g * LANES * SCALE_BYTES) : f32x16{};
-        // The products of one group of one token's int8 values with the tile's 16 rows.
-        const auto products = [&](const int8_t* values, const int32_t* value_sums, size_t at) {
-            const int32_t* sum = value_sums + at / 16;
-            i32x16 acc = MINS ? i32x16{} : splat(-m.zero * (G == 32 ? sum[0] + sum[1] : sum[0]));
-#pragma GCC unroll 8
-            for (int j = 0; j < VECTORS; ++j) {
-                int32_t word;
-                std::memcpy(&word, values + at + 4 * j, 4);
-                acc = dot4<BITS == 4 ? 15 : 255>(acc, w[j], word);
-            }
-            return to_float(acc) * scale;
-        };
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) {
-            const size_t at = column + (size_t)t * a.columns + g * G;
-            const float a_scale = a.scales[at / GROUP];
-            result[t] = fma(products(a.quants, a.sums, at), splat(a_scale), result[t]);
-            if (a.outliers[at / GROUP])
-                result[t] = fma(products(a.errors, a.error_sums, at), splat(a_scale / FINER), result[t]);
-            if constexpr (MINS) {
-                float total = a.totals[at / GROUP];
-                if constexpr (G == 16) {
-                    total = a_scale * (float)a.sums[at / 16];
-                    if (a.outliers[at / GROUP]) total += a_scale / FINER * (float)a.error_sums[at / 16];
-                }
-                result[t] = fma(min, splat(total), result[t]);
-            }
-        }
+template <int G, bool FACTORS, bool MINS>
+inline GroupScale group_scale(const Matrix& m, int tile, int group) {
+    const size_t at = ((size_t)tile * (m.columns / G) + group) * LANES;
+    if constexpr (FACTORS) {
+        const size_t block = ((size_t)tile * (m.columns / SUPER) + group / (SUPER / G)) * LANES;
+        return {load_f16(m.scales + block) * load_i8(m.scale_factors + at),
+                MINS ? load_f16(m.mins + block) * load_i8(m.min_factors + at) : f32x16{}};
     }
-    for (int t = 0; t < T; ++t) out[t] = result[t];
+    return {load_f16(m.scales + at), MINS ? load_f16(m.mins + at) : f32x16{}};
 }
+
+// A run's weights in one tile: w[j] holds the four columns from 4 j on, [16 rows][4]. In memory, as many vectors as
+// bits leave: the low four bits of w[0..3] lie in the low halves of four vectors and those of w[4..7] in the high
+// halves; a further vector holds one more bit of each of the eight, or two vectors two more bits of four each.
+template <int BITS>
+inline void unpack(const uint8_t* packed, u8x64 (&w)[8]) {
+    if constexpr (BITS == 8) {
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j) w[j] = load<u8x64>(packed + 64 * j);
+        return;
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+        const u8x64 low = load<u8x64>(packed + 64 * j);
+        w[j] = low & 15;
+        w[j + 4] = bits<u8x64>(bits<u32x16>(low) >> 4) & 15;
+    }
+    if constexpr (BITS > 4) {
+        constexpr int MORE = BITS - 4, PER = 8 / MORE;
+        constexpr uint8_t PLACES = ((1 << MORE) - 1) << 4;
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j) {
+            const u32x16 high = load<u32x16>(packed + 256 + 64 * (j / PER));
+            const int shift = 4 - MORE * (j % PER);  // to the fifth bit of each byte
+            const u32x16 moved = shift > 0 ? high << shift : high >> -shift;
+            w[j] = w[j] | (bits<u8x64>(moved) & PLACES);
+        }
+    }
+}
+
+template <int BITS, int G, bool FACTORS, bool MINS>
+struct QuantizedProduct {
+    static constexpr int HALVES = RUN / G;  // groups of a run
+    static constexpr int BYTES = RUN * LANES * BITS / 8;
+    static constexpr int AHEAD = 2048;  // bytes
+
+    struct Tile {  // of one run
+        u8x64 w[8];
+        GroupScale group[HALVES];
+
+        void read(const Matrix& m, int tile, int run) {
+            const size_t runs = m.columns / RUN;
+            const uint8_t* packed = (const uint8_t*)m.weights + ((size_t)tile * runs + run) * BYTES;
+            for (int line = 0; line < BYTES; line += 64) __builtin_prefetch(packed + AHEAD + line);
+            unpack<BITS>(packed, w);
+#pragma GCC unroll 2
+            for (int h = 0; h < HALVES; ++h) group[h] = group_scale<G, FACTORS, MINS>(m, tile, run * HALVES + h);
+        }
+    };
+
+    // result[r] += tile r times a token's values in one run.
+    template <int R>
+    static void add(f32x16 (&result)[R], const Tile (&tiles)[R], const int8_t* values, const int32_t* sums, float scale,
+                    int zero) {
+        f32x16 product[R];
+#pragma GCC unroll 2
+        for (int h = 0; h < HALVES; ++h) {
+            i32x16 sum[R];
+            const int offset = MINS ? 0 : -zero * (HALVES == 1 ? sums[0] + sums[1] : sums[h]);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; ++r) sum[r] = splat(offset);
+#pragma GCC unroll 8
+            for (int j = h * 8 / HALVES; j < (h + 1) * 8 / HALVES; ++j) {
+                int32_t word;
+                std::memcpy(&word, values + 4 * j, 4);
+#pragma GCC unroll 2
+                for (int r = 0; r < R; ++r) sum[r] = dot4<(1 << BITS) - 1>(sum[r], tiles[r].w[j], word);
+            }
+#pragma GCC unroll 2
+            for (int r = 0; r < R; ++r)
+                product[r] = h ? fma(to_float(sum[r]), tiles[r].group[h].scale, product[r])
+                               : to_float(sum[r]) * tiles[r].group[h].scale;
+        }
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r) result[r] = fma(product[r], splat(scale), result[r]);
+    }
+
+    // result[r] += the minimums of tile r times the sum of a token's values.
+    template <int R>
+    static void add_mins(f32x16 (&result)[R], const Tile (&tiles)[R], float total, const int32_t* sums,
+                         const int32_t* error_sums, float scale) {
+#pragma GCC unroll 2
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+            for (int h = 0; h < HALVES; ++h) {
+                const float half = scale * ((float)sums[h] + (float)error_sums[h] / FINER);
+                result[r] = fma(tiles[r].group[h].min, splat(HALVES == 1 ? total : half), result[r]);
+            }
+    }
+
+    // Few tokens: one tile at a time, their sums in registers.
+    template <int T>
+    static void few(const Matrix& m, int tile, const Activations& a, int first, float* out) {
+        f32x16 result[T][1];
+        for (int t = 0; t < T; ++t) result[t][0] = f32x16{};
+        for (int run = 0; run < m.columns / RUN; ++run) {
+            Tile weights[1];
+            weights[0].read(m, tile, run);
+#pragma GCC unroll 4
+            for (int t = 0; t < T; ++t) {
+                const size_t at = (size_t)run * a.tokens + first + t;
+                const float scale = a.scales[at];
+                add(result[t], weights, a.quants + at * RUN, a.sums + 2 * at, scale, m.zero);
+                if constexpr (MINS)
+                    add_mins(result[t], weights, a.totals[at], a.sums + 2 * at, a.error_sums + 2 * at, scale);
+                if (a.outliers[at])
+                    add(result[t], weights, a.errors + at * RUN, a.error_sums + 2 * at, scale / FINER, m.zero);
+            }
+        }
+        for (int t = 0; t < T; ++t) store(out + t * STRIP, result[t][0]);
+    }
+
+    // Many tokens: unpacked weights of R tiles stay in registers while the tokens pass by, whose sums are in memory.
+    template <int R>
+    static void many(const Matrix& m, int tile, const Activations& a, int first, int count, float* __restrict out) {
+        std::memset(out, 0, (size_t)count * STRIP * sizeof(float));
+        const int zero = m.zero;
+        for (int run = 0; run < m.columns / RUN; ++run) {
+            Tile weights[R];
+            for (int r = 0; r < R; ++r) weights[r].read(m, tile + r, run);
+            const size_t at = (size_t)run * a.tokens + first;
+            const int8_t *values = a.quants + at * RUN, *errors = a.errors + at * RUN;
+            const int32_t *sums = a.sums + 2 * at, *error_sums = a.error_sums + 2 * at;
+            const float *scales = a.scales + at, *totals = a.totals + at;
+            const auto update = [&](int t, auto change) {
+                f32x16 result[R];
+#pragma GCC unroll 2
+                for (int r = 0; r < R; ++r) result[r] = load<f32x16>(out + t * STRIP + r * LANES);
+                change(result);
+#pragma GCC unroll 2
+                for (int r = 0; r < R; ++r) store(out + t * STRIP + r * LANES, result[r]);
+            };
+            for (int t = 0; t < count; ++t)
+                update(t, [&](f32x16 (&result)[R]) {
+                    add(result, weights, values + t * RUN, sums + 2 * t, scales[t], zero);
+                    if constexpr (MINS)
+                        add_mins(result, weights, totals[t], sums + 2 * t, error_sums + 2 * t, scales[t]);
+                });
+            a.each_outlier(run, first, count, [&](int t) {
+                update(t, [&](f32x16 (&result)[R]) {
+                    add(result, weights, errors + t * RUN, error_sums + 2 * t, scales[t] / FINER, zero);
+                });
+            });
+        }
+    }
+};
 
 template <Kind KIND>
 inline f32x16 load_weights(const void* weights, size_t at) {
@@ -155,60 +198,71 @@ inline f32x16 load_weights(const void* weights, size_t at) {
     else return load_f16((const f16*)weights + at);
 }
 
-template <Kind KIND, int T>
-inline void float_tile(const Matrix& m, int tile, const Activations& a, int first, f32x16 (&out)[T]) {
-    const float* values = a.values + (size_t)first * a.columns;
-    f32x16 result[T];
-    for (int t = 0; t < T; ++t) result[t] = f32x16{};
-    for (int c = 0; c < m.columns; ++c) {
-        const f32x16 w = load_weights<KIND>(m.weights, ((size_t)tile * m.columns + c) * LANES);
+template <Kind KIND>
+struct FloatProduct {
+    template <int T>
+    static void few(const Matrix& m, int tile, const Activations& a, int first, float* out) {
+        const float* values = a.values + (size_t)first * a.columns;
+        f32x16 result[T];
+        for (int t = 0; t < T; ++t) result[t] = f32x16{};
+        for (int c = 0; c < m.columns; ++c) {
+            const f32x16 w = load_weights<KIND>(m.weights, ((size_t)tile * m.columns + c) * LANES);
 #pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) result[t] = fma(w, splat(values[t * a.columns + c]), result[t]);
+            for (int t = 0; t < T; ++t) result[t] = fma(w, splat(values[t * a.columns + c]), result[t]);
+        }
+        for (int t = 0; t < T; ++t) store(out + t * STRIP, result[t]);
     }
-    for (int t = 0; t < T; ++t) out[t] = result[t];
+};
+
+// From so many tokens on, `many` is the faster where registers are wide (measured; they give the same bits).
+constexpr int MANY = 4;
+
+template <class Product>
+[[gnu::noinline]] void multiply_tiles(const Matrix& m, int tile, int tiles, const Activations& a, int first, int count,
+                                      float* out) {
+    if constexpr (FIRESIDE_WIDTH == 64 && requires { &Product::template many<1>; })
+        if (count >= MANY)
+            return tiles == 2 ? Product::template many<2>(m, tile, a, first, count, out)
+                              : Product::template many<1>(m, tile, a, first, count, out);
+    for (int r = 0; r < tiles; ++r) {
+        int t = 0;
+        const auto run = [&](auto width) {
+            constexpr int T = decltype(width)::value;
+            for (; count - t >= T; t += T)
+                Product::template few<T>(m, tile + r, a, first + t, out + t * STRIP + r * LANES);
+        };
+        if constexpr (FIRESIDE_WIDTH == 64 && !requires { &Product::template many<1>; })
+            run(std::integral_constant<int, 8>());  // in narrower registers there is no room
+        if constexpr (FIRESIDE_WIDTH >= 32) run(std::integral_constant<int, 4>());
+        run(std::integral_constant<int, 2>());
+        run(std::integral_constant<int, 1>());
+    }
 }
 
-// out[t] = rows 16 * tile .. 16 * tile + 15 of the product with token first + t.
-// Not inlined: every caller would bring a copy of every kernel, and compiling takes long enough.
-template <int T>
-[[gnu::noinline]] void tile_product(const Matrix& m, int tile, const Activations& a, int first, f32x16 (&out)[T]) {
-    if (m.kind == FLOAT32) return float_tile<FLOAT32, T>(m, tile, a, first, out);
-    if (m.kind == BFLOAT16) return float_tile<BFLOAT16, T>(m, tile, a, first, out);
-    if (m.kind == FLOAT16) return float_tile<FLOAT16, T>(m, tile, a, first, out);
-    const bool mins = m.mins != nullptr;
-    if (m.bits == 4 && !m.wide_scales)
-        return mins ? quantized_tile<4, 32, false, true, T>(m, tile, a, first, out)
-                    : quantized_tile<4, 32, false, false, T>(m, tile, a, first, out);
-    if (m.bits == 4 && m.group == 32) return quantized_tile<4, 32, true, true, T>(m, tile, a, first, out);
-    if (m.bits == 4)
-        return mins ? quantized_tile<4, 16, true, true, T>(m, tile, a, first, out)
-                    : quantized_tile<4, 16, true, false, T>(m, tile, a, first, out);
-    if (!m.wide_scales)
-        return mins ? quantized_tile<8, 32, false, true, T>(m, tile, a, first, out)
-                    : quantized_tile<8, 32, false, false, T>(m, tile, a, first, out);
-    if (m.group == 32) return quantized_tile<8, 32, true, true, T>(m, tile, a, first, out);
-    return mins ? quantized_tile<8, 16, true, true, T>(m, tile, a, first, out)
-                : quantized_tile<8, 16, true, false, T>(m, tile, a, first, out);
-}
-
-// Calls take(token, product) for `count` tokens from `first` on and one tile of rows, up to eight tokens at a time.
-template <class Take>
-inline void multiply_tile(const Matrix& m, int tile, int first, const Activations& a, int count, Take take) {
-    int t = first;
-    const int end = first + count;
-    const auto run = [&](auto width) {
-        constexpr int T = decltype(width)::value;
-        if constexpr (T <= FIRESIDE_WIDTH / 8)  // more would not fit the registers
-            for (; end - t >= T; t += T) {
-                f32x16 out[T];
-                tile_product<T>(m, tile, a, t, out);
-                for (int i = 0; i < T; ++i) take(t + i, out[i]);
-            }
+// out[t][i] = row STRIP * strip + i of the product with token first + t, for at most TOKEN_BLOCK tokens. Rows that a last
+// strip lacks are not written.
+inline void multiply_strip(const Matrix& m, int strip, const Activations& a, int first, int count, float* out) {
+    const int tile = 2 * strip, tiles = std::min(2, m.tiles() - tile);
+    const auto run = [&](auto product) {
+        multiply_tiles<decltype(product)>(m, tile, tiles, a, first, count, out);
     };
-    run(std::integral_constant<int, 8>());
-    run(std::integral_constant<int, 4>());
-    run(std::integral_constant<int, 2>());
-    run(std::integral_constant<int, 1>());
+    if (m.kind == FLOAT32) return run(FloatProduct<FLOAT32>());
+    if (m.kind == BFLOAT16) return run(FloatProduct<BFLOAT16>());
+    if (m.kind == FLOAT16) return run(FloatProduct<FLOAT16>());
+    const bool mins = m.mins != nullptr;
+    if (m.scale_factors) {
+        if (m.bits == 6) return run(QuantizedProduct<6, 16, true, false>());            // Q6_K
+        if (m.bits == 5) return run(QuantizedProduct<5, 32, true, true>());             // Q5_K
+        if (m.group == 32) return run(QuantizedProduct<4, 32, true, true>());           // Q4_K
+        return mins ? run(QuantizedProduct<4, 16, true, true>())                        // Q2_K
+                    : run(QuantizedProduct<4, 16, true, false>());                      // Q3_K
+    }
+    if (m.bits == 8) return run(QuantizedProduct<8, 32, false, false>());               // Q8_0
+    if (m.bits == 5)
+        return mins ? run(QuantizedProduct<5, 32, false, true>())                       // Q5_1
+                    : run(QuantizedProduct<5, 32, false, false>());                     // Q5_0
+    return mins ? run(QuantizedProduct<4, 32, false, true>())                           // Q4_1
+                : run(QuantizedProduct<4, 32, false, false>());                         // Q4_0
 }
 
 // One row of a matrix in float: embedding lookup reads the same packed weights as the output head.
@@ -223,25 +277,26 @@ inline void unpack_row(const Matrix& m, int row, float* out) {
         }
         return;
     }
-    const size_t groups = m.columns / m.group;
-    const auto value = [&](const void* p, size_t at) {
-        return m.wide_scales ? ((const float*)p)[at] : half_to_float(((const f16*)p)[at]);
+    const auto number = [&](const f16* numbers, const int8_t* factors, int column) {
+        if (!factors) return half_to_float(numbers[(tile * (m.columns / m.group) + column / m.group) * LANES + lane]);
+        return half_to_float(numbers[(tile * (m.columns / SUPER) + column / SUPER) * LANES + lane]) *
+               (float)factors[(tile * (m.columns / m.group) + column / m.group) * LANES + lane];
     };
-    for (size_t g = 0; g < groups; ++g) {
-        const float scale = value(m.scales, (tile * groups + g) * LANES + lane);
-        const float min = m.mins ? value(m.mins, (tile * groups + g) * LANES + lane) : 0.0f;
-        const uint8_t* w = (const uint8_t*)m.weights + (tile * groups + g) * m.group * LANES * m.bits / 8;
-        for (int c = 0; c < m.group; ++c) {
-            int q;
-            if (m.bits == 4) {
-                const int half = m.group / 2;
-                const uint8_t byte = w[(c % half) / 4 * 64 + lane * 4 + c % 4];
-                q = c < half ? byte & 15 : byte >> 4;
-            } else {
-                q = w[c / 4 * 64 + lane * 4 + c % 4];
+    for (int c = 0; c < m.columns; ++c) {
+        const size_t run = tile * (m.columns / RUN) + c / RUN;
+        const uint8_t* byte = (const uint8_t*)m.weights + run * RUN * LANES * m.bits / 8 + lane * 4 + c % 4;
+        const int j = c % RUN / 4;  // as in `unpack`
+        int q = byte[64 * (m.bits == 8 ? j : j % 4)];
+        if (m.bits < 8) {
+            const int more = m.bits - 4;
+            q = j < 4 ? q & 15 : q >> 4;
+            if (more) {
+                const int per = 8 / more;
+                q |= (byte[256 + 64 * (j / per)] >> more * (j % per) & ((1 << more) - 1)) << 4;
             }
-            out[g * m.group + c] = m.mins ? scale * (float)q + min : scale * (float)(q - m.zero);
         }
+        const float scale = number(m.scales, m.scale_factors, c);
+        out[c] = m.mins ? scale * (float)q + number(m.mins, m.min_factors, c) : scale * (float)(q - m.zero);
     }
 }
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,8 +13,10 @@ from fireside.gguf import BLOCK_LAYOUT, GGMLType
 from fireside.kernels.ggml import unfold
 
 LANES = 16
+RUN = 32  # columns that are packed together, and that share an activation scale
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _QUANTIZED = 3
+_NUMBERS = ("scales", "minimums", "scale_factors", "minimum_factors")
 _WEIGHTS_PER_CHUNK = 1 << 22  # packing takes a few bytes for each in temporaries; a large embedding must not
 
 
@@ -23,14 +24,12 @@ class MatrixStruct(ctypes.Structure):
     """matmul.h's `Matrix`."""
 
     _fields_ = (
-        ("weights", ctypes.c_void_p),
-        ("scales", ctypes.c_void_p),
-        ("mins", ctypes.c_void_p),
-        *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "bits", "group", "zero", "wide", "padding")),
+        *((name, ctypes.c_void_p) for name in ("weights", *_NUMBERS)),
+        *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "bits", "group", "zero")),
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PackedMatrix:
     """A packed matrix; `struct` points into the tensors, which must live as long as it is used."""
 
@@ -40,27 +39,38 @@ class PackedMatrix:
     weights: Tensor
     scales: Tensor | None = None
     minimums: Tensor | None = None
+    scale_factors: Tensor | None = None
+    minimum_factors: Tensor | None = None
     bits: int = 0
     group: int = 0
     zero: int = 0
-    wide: bool = False
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Weights, and the numbers that scale them."""
+        found = (self.weights, self.scales, self.minimums, self.scale_factors, self.minimum_factors)
+        return [tensor for tensor in found if tensor is not None]
 
     def struct(self) -> MatrixStruct:
-        pointers = (t.data_ptr() if t is not None else None for t in (self.weights, self.scales, self.minimums))
-        return MatrixStruct(
-            *pointers, self.kind, self.rows, self.columns, self.bits, self.group, self.zero, int(self.wide), 0
-        )
+        struct = MatrixStruct(
+            weights=self.weights.data_ptr(), kind=self.kind, rows=self.rows, columns=self.columns,
+            bits=self.bits, group=self.group, zero=self.zero,
+        )  # fmt: skip
+        for name in _NUMBERS:
+            numbers = getattr(self, name)
+            setattr(struct, name, None if numbers is None else numbers.data_ptr())
+        return struct
 
     @property
     def nbytes(self) -> int:
-        return sum(t.nbytes for t in (self.weights, self.scales, self.minimums) if t is not None)
+        return sum(tensor.nbytes for tensor in self.tensors)
 
 
 def pack_float(weight: Tensor) -> PackedMatrix:
     """float32, bfloat16 or float16 [rows, columns] to [tiles, columns, 16]."""
     rows, columns = weight.shape
-    tiles = pad(weight, (0, 0, 0, -rows % LANES)).reshape(-1, LANES, columns)
-    return PackedMatrix(rows, columns, _KINDS[weight.dtype], tiles.transpose(1, 2).contiguous())
+    tiles = pad(weight, (0, 0, 0, -rows % LANES)).reshape(-1, LANES, columns).transpose(1, 2).contiguous()
+    return PackedMatrix(rows=rows, columns=columns, kind=_KINDS[weight.dtype], weights=tiles)
 
 
 def pack_quantized(data: Tensor, kind: GGMLType, shape: tuple[int, int]) -> PackedMatrix:
@@ -72,39 +82,59 @@ def pack_quantized(data: Tensor, kind: GGMLType, shape: tuple[int, int]) -> Pack
         _pack_rows(data[start : start + rows_per_chunk].reshape(-1, row_bytes), kind, columns)
         for start in range(0, rows, rows_per_chunk)
     ]
-    first = chunks[0]
 
-    def join(parts: list[Tensor | None]) -> Tensor | None:
+    def join(name: str) -> Tensor | None:
+        parts: list[Tensor | None] = [getattr(chunk, name) for chunk in chunks]
         present = [part for part in parts if part is not None]
         return torch.cat(present) if present else None
 
-    weights = join([chunk.weights for chunk in chunks])
+    weights = join("weights")
     assert weights is not None
-    return PackedMatrix(
-        rows, columns, _QUANTIZED, weights, join([c.scales for c in chunks]), join([c.minimums for c in chunks]),
-        first.bits, first.group, first.zero, first.wide,
+    return replace(
+        chunks[0], rows=rows, weights=weights, scales=join("scales"), minimums=join("minimums"),
+        scale_factors=join("scale_factors"), minimum_factors=join("minimum_factors"),
     )  # fmt: skip
 
 
 def _pack_rows(data: Tensor, kind: GGMLType, columns: int) -> PackedMatrix:
     rows = len(data)
     blocks = unfold(data, kind)
-    groups = prod(blocks.scales.shape) // rows
-    group = columns // groups
-    # [rows, groups, strips of four columns, 4] -> [tiles, groups, strips, 16 rows, 4]
+    per_block = blocks.quants.shape[1]
+    # [rows, runs of 32 columns, strips of four columns, 4] -> [tiles, runs, strips, 16 rows, 4]
     quants = pad(blocks.quants.reshape(rows, columns), (0, 0, 0, -rows % LANES))
-    strips = quants.reshape(-1, LANES, groups, group // 4, 4).permute(0, 2, 3, 1, 4)
-    if blocks.bits == 4:  # the first half of a group's columns in the low halves of its bytes, the second in the high
-        half = group // 8
-        strips = strips[:, :, :half] | (strips[:, :, half:] << 4)
+    strips = quants.reshape(-1, LANES, columns // RUN, RUN // 4, 4).permute(0, 2, 3, 1, 4)
 
-    def lanes(values: Tensor | None) -> Tensor | None:
+    def lanes(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         if values is None:
             return None
-        tiles = pad(values.reshape(rows, groups), (0, 0, 0, -rows % LANES)).reshape(-1, LANES, groups)
-        return tiles.transpose(1, 2).to(torch.float32 if blocks.wide else torch.float16).contiguous()
+        values = pad(values.reshape(rows, -1), (0, 0, 0, -rows % LANES))
+        tiles = values.reshape(-1, LANES, values.shape[1])
+        return tiles.transpose(1, 2).to(dtype).contiguous()
 
     return PackedMatrix(
-        rows, columns, _QUANTIZED, strips.contiguous(), lanes(blocks.scales), lanes(blocks.minimums),
-        blocks.bits, group, blocks.zero, blocks.wide,
+        rows=rows, columns=columns, kind=_QUANTIZED, weights=_squeeze(strips, blocks.bits),
+        scales=lanes(blocks.scales, torch.float16), minimums=lanes(blocks.minimums, torch.float16),
+        scale_factors=lanes(blocks.scale_factors, torch.int8),
+        minimum_factors=lanes(blocks.minimum_factors, torch.int8),
+        bits=blocks.bits, group=per_block // blocks.groups, zero=blocks.zero,
     )  # fmt: skip
+
+
+def _squeeze(strips: Tensor, bits: int) -> Tensor:
+    """Takes the unused bits out of uint8 [tiles, runs, 8 strips, 16, 4]: see `unpack` in matmul.h.
+
+    The low four bits of strips 0 to 3 lie in the low halves of as many strips, those of 4 to 7 in the high halves;
+    then a strip holds a fifth bit of each of the eight, or each of two strips the fifth and sixth of four.
+    """
+    if bits == 8:
+        return strips.contiguous()
+    low = strips & 15
+    parts = [low[:, :, :4] | (low[:, :, 4:] << 4)]
+    more = bits - 4
+    if more:
+        per_byte = 8 // more
+        shifts = (torch.arange(per_byte, dtype=torch.uint8) * more)[:, None, None]
+        tiles, runs, count, rows, columns = strips.shape
+        high = (strips >> 4).reshape(tiles, runs, count // per_byte, per_byte, rows, columns) << shifts
+        parts.append(high.sum(3, dtype=torch.uint8))
+    return torch.cat(parts, dim=2)

@@ -119,6 +119,7 @@ FIRESIDE_PAIRWISE(-)
 FIRESIDE_PAIRWISE(*)
 FIRESIDE_PAIRWISE(/)
 FIRESIDE_PAIRWISE(&)
+FIRESIDE_PAIRWISE(|)
 FIRESIDE_PAIRWISE(>)
 FIRESIDE_PAIRWISE(<)
 FIRESIDE_PAIRWISE(>=)
@@ -220,6 +221,31 @@ inline void store_bytes(int8_t* p, V v) {
     }
 }
 
+// The sum of sixteen signed bytes.
+inline int32_t byte_sum(const int8_t* p) {
+#if defined(__SSE2__)
+    const __m128i biased = _mm_xor_si128(_mm_loadu_si128((const __m128i*)p), _mm_set1_epi8(-128));
+    const __m128i sums = _mm_sad_epu8(biased, _mm_setzero_si128());  // of eight bytes each
+    return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
+#elif defined(__aarch64__)
+    return vaddlvq_s8(vld1q_s8(p));
+#else
+    int32_t sum = 0;
+    for (int i = 0; i < 16; ++i) sum += p[i];
+    return sum;
+#endif
+}
+
+template <class V = f32x16>
+inline V load_i8(const int8_t* p) {
+    if constexpr (is_pair<V>) {
+        typedef decltype(V::low) H;
+        return join(load_i8<H>(p), load_i8<H>(p + sizeof(H) / 4));
+    } else {
+        return __builtin_convertvector(load<i8>(p), f32);
+    }
+}
+
 template <class V = f32x16>
 inline V load_bf16(const bf16* p) {
     if constexpr (is_pair<V>) {
@@ -229,14 +255,23 @@ inline V load_bf16(const bf16* p) {
         return bits<f32>(__builtin_convertvector(load<u16>(p), u32) << 16);
     }
 }
+// To nearest, ties to even; NaN as arithmetic makes it stays NaN.
 template <class V>
-inline void store_bf16(bf16* p, V v) {  // to nearest, ties to even; NaN as arithmetic makes it stays NaN
+inline void store_bf16(bf16* p, V v) {
     if constexpr (is_pair<V>) {
         store_bf16(p, v.low);
         store_bf16(p + sizeof v.low / 4, v.high);
     } else {
-        const u32 u = bits<u32>(v);
-        store(p, __builtin_convertvector((u + 0x7fff + ((u >> 16) & 1)) >> 16, u16));
+#if FIRESIDE_WIDTH == 64 && defined(__AVX512BF16__)
+        store(p, _mm512_cvtneps_pbh((__m512)v));
+#else
+        const u32 u = bits<u32>(v), rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+#if FIRESIDE_WIDTH == 64
+        store(p, _mm512_cvtepi32_epi16((__m512i)rounded));
+#else
+        store(p, __builtin_convertvector(rounded, u16));
+#endif
+#endif
     }
 }
 
