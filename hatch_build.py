@@ -2,6 +2,7 @@
 
 An editable install takes none along: its sources change, and it compiles them at first use. FIRESIDE_VARIANTS names
 those wanted, separated by spaces, instead of all; empty makes the pure wheel that a machine without a compiler makes.
+Libraries stay in build/, for the next wheel of the same sources.
 """
 
 from __future__ import annotations
@@ -9,9 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ _GLIBC, _GLIBCXX = (2, 28), (3, 4, 24)
 
 class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        self._folder = Path(tempfile.mkdtemp())
         wanted = os.environ.get("FIRESIDE_VARIANTS")
         chosen = [variant for variant in variants() if wanted is None or variant.name in wanted.split()]
         if version == "editable" or sys.platform != "linux" or not chosen:
@@ -39,6 +37,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         except NativeUnavailable as reason:
             self.app.display_warning(f"a wheel without native kernels: {reason}")
             return
+        self._folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             libraries = [path for path in pool.map(self._build, chosen) if path]
         if libraries:
@@ -47,8 +46,9 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{platform_tag(libraries)}"
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        shutil.rmtree(self._folder)
+    @property
+    def _folder(self) -> Path:
+        return Path(self.root) / "build" / "kernels"
 
     def _build(self, variant: Variant) -> Path | None:
         try:

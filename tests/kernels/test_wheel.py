@@ -29,9 +29,12 @@ PREBUILT = Path("fireside/kernels/cpu/prebuilt")
 KINDS = ["F32", "BF16", "F16", "Q4_1", "Q8_0", "Q4_K"]  # every way in which a product is computed
 X86 = VARIANTS["x86_64"]
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or not variants.variants(), reason="wheels bring kernels for Linux on x86-64 and ARM"
-)
+pytestmark = [
+    pytest.mark.timeout(600),  # the first run compiles every variant; they stay in build/ until the sources change
+    pytest.mark.skipif(
+        sys.platform != "linux" or not variants.variants(), reason="wheels bring kernels for Linux on x86-64 and ARM"
+    ),
+]
 
 
 def run(*command: str, **environment: str) -> str:
@@ -100,7 +103,7 @@ def test_without_a_compiler_the_wheels_kernels_compute_what_compiled_ones_do(
 
 
 @needs_compiler
-def test_every_variant_that_runs_here_gives_the_same_bits(
+def test_variants_with_the_same_arithmetic_give_the_same_bits(
     installed: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = {}
@@ -110,11 +113,13 @@ def test_every_variant_that_runs_here_gives_the_same_bits(
         assert path is not None, f"the wheel lacks {variant.name}"
         monkeypatch.setattr(library, "load_library", lambda path=path: load_library(path))
         results[variant.name] = logits_of(model)
+    # Two compute otherwise: one has no fused multiply-add and so rounds twice, one multiplies in bfloat16.
+    others = {name: results.pop(name) for name in ("x86-64", "x86-64-v4-bf16") if name in results and len(results) > 1}
     first = next(iter(results.values()))
-    base = results.pop("x86-64", first)  # has no fused multiply-add, and so rounds twice
     for name, logits in results.items():
         assert torch.equal(logits, first), name
-    assert (base - first).norm() < 5e-3 * first.norm()
+    for name, logits in others.items():
+        assert (logits - first).norm() < 0.03 * first.norm(), name
 
 
 @needs_compiler
@@ -130,8 +135,10 @@ def test_the_best_whole_library_is_taken_that_the_processor_can_run(
     libraries = sorted((installed / PREBUILT).glob("*.so"))
     for path in libraries:
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    v4, v3 = X86[0].requires, X86[2].requires
-    assert chosen(*v4, "avx512_bf16") == "decoder-x86-64-v4-vnni"
+    requires = {variant.name: variant.requires for variant in X86}
+    v4, v3 = requires["x86-64-v4-vnni"], requires["x86-64-v3"]
+    assert chosen(*v4, "avx512_bf16") == "decoder-x86-64-v4-bf16"
+    assert chosen(*v4, "avx_vnni") == "decoder-x86-64-v4-vnni"
     assert chosen(*v3, "avx_vnni") == "decoder-x86-64-v3-vnni"
     assert chosen(*v4 - {"avx512_vnni"}) == "decoder-x86-64-v3"
     assert chosen(*v4 - {"avx2"}) == "decoder-x86-64"
@@ -157,8 +164,8 @@ def test_a_variant_requires_whatever_its_flags_let_the_compiler_use(variant: Var
         return set(re.findall(r"#define __([A-Z0-9_]+?)__ 1$", result.stdout, re.MULTILINE))
 
     linux = {
-        "AVX512VNNI": "avx512_vnni", "AVXVNNI": "avx_vnni", "BMI": "bmi1", "CRC32": "sse4_2", "LAHF_SAHF": "lahf_lm",
-        "LZCNT": "abm", "SSE3": "pni",
+        "AVX512BF16": "avx512_bf16", "AVX512VNNI": "avx512_vnni", "AVXVNNI": "avx_vnni", "BMI": "bmi1",
+        "CRC32": "sse4_2", "LAHF_SAHF": "lahf_lm", "LZCNT": "abm", "SSE3": "pni",
     }  # fmt: skip
     allowed = {linux.get(name, name.lower()) for name in macros(variant.flags) - macros(X86[-1].flags)}
     assert allowed <= variant.requires

@@ -45,9 +45,9 @@ def prebuilt_library(folder: Path = PREBUILT) -> Path | None:
 
 
 def build_variant(variant: Variant, folder: Path) -> Path:
-    """Compiles a library for `prebuilt_library` to find. Raises `NativeUnavailable`."""
-    tunings = ((*variant.flags, *PREBUILT_FLAGS),)
-    return _compile(find_compiler(), tunings, folder, _variant_name(variant))
+    """A library for `prebuilt_library` to find, compiled unless `folder` has it. Raises `NativeUnavailable`."""
+    name, tunings = _variant_name(variant), ((*variant.flags, *PREBUILT_FLAGS),)
+    return _find(folder, name) or _compile(find_compiler(), tunings, folder, name)
 
 
 def find_compiler() -> str:

@@ -22,12 +22,13 @@ class Variant:
 _V3 = frozenset(
     "pni ssse3 sse4_1 sse4_2 popcnt cx16 lahf_lm avx avx2 bmi1 bmi2 f16c fma abm movbe xsave".split()  # noqa: SIM905
 )
-_V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_V4_VNNI = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"}
 
 # By machine, best first; the last needs nothing beyond the machine itself. On ARM the base has all that simd.h uses.
 VARIANTS: dict[str, tuple[Variant, ...]] = {
     "x86_64": (
-        Variant("x86-64-v4-vnni", ("-march=x86-64-v4", "-mavx512vnni"), _V4 | {"avx512_vnni"}),
+        Variant("x86-64-v4-bf16", ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"), _V4_VNNI | {"avx512_bf16"}),
+        Variant("x86-64-v4-vnni", ("-march=x86-64-v4", "-mavx512vnni"), _V4_VNNI),
         Variant("x86-64-v3-vnni", ("-march=x86-64-v3", "-mavxvnni"), _V3 | {"avx_vnni"}),
         Variant("x86-64-v3", ("-march=x86-64-v3",), _V3),
         Variant("x86-64", ("-march=x86-64",)),
