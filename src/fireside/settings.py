@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of the engine; 0: one per physical core.")
 
     # How much
+    kv_cache_dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto", description="What keys and values are kept in; int8 takes half the memory of bfloat16."
+    )
     kv_cache_memory: Bytes | None = Field(None, gt=0, description="Bytes for keys and values; None: by free memory.")
     max_batch_tokens: int = Field(512, ge=16, description="Tokens in one engine step, prefill and decode together.")
     saved_prefix_tokens: int = Field(

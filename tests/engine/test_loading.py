@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fireside.engine import loading
+from fireside.engine import backend
 from fireside.engine.loading import load_engine
 from fireside.engine.messages import WorkerConfig
 from fireside.errors import ModelError
@@ -29,7 +29,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     def unavailable() -> None:
         raise NativeUnavailable("there is no C++ compiler")
 
-    monkeypatch.setattr(loading, "load_library", unavailable)
+    monkeypatch.setattr(backend, "load_library", unavailable)
 
 
 @needs_compiler
@@ -57,7 +57,7 @@ def test_both_backends_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = write_tiny_model(tmp_path)
     prompt = request("a", range(100), max_tokens=20)
     native = run(load_engine(config(path, dtype="float32"))[0], prompt)["a"]
-    monkeypatch.setattr(loading, "load_library", lambda: (_ for _ in ()).throw(NativeUnavailable("off")))
+    monkeypatch.setattr(backend, "load_library", lambda: (_ for _ in ()).throw(NativeUnavailable("off")))
     portable = run(load_engine(config(path, dtype="float32"))[0], prompt)["a"]
     assert native.token_ids == portable.token_ids
 
@@ -81,13 +81,29 @@ def test_settings_bound_context_and_memory(tmp_path: Path) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize(("kind", "bytes_per_head"), [("float32", 64), ("bfloat16", 32), ("int8", 16 + 4)])
+def test_the_cache_holds_what_its_type_lets_it(kind: str, bytes_per_head: int, tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path)
+    memory = 10 * 16 * 2 * 2 * 2 * bytes_per_head  # blocks, tokens, keys and values, layers, heads
+    engine, info = load_engine(config(path, kv_cache_dtype=kind, kv_cache_memory=memory))
+    assert info.num_blocks == 10
+    assert sum(tensor.nbytes for tensor in engine.runner.cache_tensors.values()) == memory
+    assert len(run(engine, request("a", range(40), max_tokens=5))["a"].token_ids) == 5
+
+
+def test_a_type_of_cache_that_pytorch_lacks_is_refused(tmp_path: Path, no_compiler: None) -> None:
+    with pytest.raises(ModelError, match="kv_cache_dtype is set to int8, but PyTorch serves"):
+        load_engine(config(write_tiny_model(tmp_path), kv_cache_dtype="int8"))
+
+
+@needs_compiler
 def test_the_cache_takes_a_share_of_what_the_weights_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tiny_model(tmp_path)
     weights = sum(tensor.nbytes for tensor in load_file(path / "model.safetensors").values())
     per_block = 2 * 2 * 2 * 16 * 2 * 16  # as above, 16 tokens
-    monkeypatch.setattr(loading, "available_memory", lambda: weights + 4 * 10 * per_block)
+    monkeypatch.setattr(backend, "available_memory", lambda: weights + 4 * 10 * per_block)
     assert load_engine(config(path))[1].num_blocks == 10
-    monkeypatch.setattr(loading, "available_memory", lambda: weights)
+    monkeypatch.setattr(backend, "available_memory", lambda: weights)
     with pytest.raises(ModelError, match=r"memory for 0 tokens .* beside the weights"):
         load_engine(config(path))
 

@@ -37,6 +37,7 @@ def native(
 ) -> NativeRunner:
     checkpoint = open_checkpoint(path)
     context = checkpoint.config.max_position_embeddings
+    cache_dtype = cache_dtype or (torch.float32 if dtype == torch.float32 else torch.bfloat16)
     return NativeRunner(
         checkpoint, num_blocks=blocks, max_context=context, threads=threads, dtype=dtype, cache_dtype=cache_dtype
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fireside.engine import loading
+from fireside.engine import backend
 from fireside.engine.loading import load_engine
 from fireside.engine.messages import WorkerConfig
 from fireside.kernels.cpu.build import NativeUnavailable
@@ -47,7 +47,7 @@ def test_native_answers_are_the_same_to_the_bit(tmp_path: Path, values: dict[str
 
 
 def test_torch_answers_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_library", lambda: (_ for _ in ()).throw(NativeUnavailable("off")))
+    monkeypatch.setattr(backend, "load_library", lambda: (_ for _ in ()).throw(NativeUnavailable("off")))
     cold, warm = restart(tmp_path, dtype="float32")
     assert warm.token_ids == cold.token_ids
     differences = [abs(a.logprob - b.logprob) for a, b in zip(cold.logprobs, warm.logprobs, strict=True)]

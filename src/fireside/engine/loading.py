@@ -1,4 +1,4 @@
-"""From a `WorkerConfig` to a running `Engine`: which backend, which types, how much memory."""
+"""From a `WorkerConfig` to a running `Engine`."""
 
 from __future__ import annotations
 
@@ -6,36 +6,23 @@ import logging
 import re
 from collections.abc import Sequence
 from hashlib import sha256
-from math import prod
 from pathlib import Path
 
-import torch
-
+from fireside.engine.backend import load_runner, native_types
 from fireside.engine.engine import Engine
 from fireside.engine.fingerprint import fingerprint, model_fingerprint
 from fireside.engine.grammar import GrammarCompiler
 from fireside.engine.messages import EngineInfo, WorkerConfig
 from fireside.engine.native_runner import NativeRunner, native_shape
-from fireside.engine.resources import available_cores, available_memory
+from fireside.engine.resources import available_cores
 from fireside.engine.runner import Runner
 from fireside.engine.saved_prefixes import SavedPrefixes
 from fireside.engine.speculation.costs import first_costs
 from fireside.engine.speculation.draft_model import DraftModel
 from fireside.engine.speculation.speculator import Speculator
-from fireside.engine.torch_runner import TorchRunner
 from fireside.errors import ModelError
-from fireside.kernels.cpu.build import NativeUnavailable
-from fireside.kernels.cpu.library import BLOCK_SIZE, load_library
 from fireside.models.checkpoint import Checkpoint, open_checkpoint
-from fireside.models.config import ModelConfig
-from fireside.models.decoder import load_decoder
 from fireside.models.local import open_model
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# Unless told otherwise the cache takes a quarter of the free memory, and no more than so many tokens: enough for 32
-# conversations of 2,048. Pages are only touched when they are used.
-_CACHE_SHARE = 4
-_CACHE_TOKENS = 65_536
 
 log = logging.getLogger(__name__)
 
@@ -78,56 +65,11 @@ def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
 def _saved_prefixes(config: WorkerConfig, fingerprint: str) -> SavedPrefixes:
     assert config.prefix_folder is not None
     # One file for what somebody runs under these settings, whatever the fingerprint: what is stale gets replaced.
-    settings = f"{Path(config.model).resolve()} {config.device} {config.dtype}"
+    settings = f"{Path(config.model).resolve()} {config.device} {config.dtype} {config.kv_cache_dtype}"
     name = (
         f"{re.sub(r'[^A-Za-z0-9._-]', '_', config.name)[:64]}-{sha256(settings.encode()).hexdigest()[:12]}.safetensors"
     )
     return SavedPrefixes(Path(config.prefix_folder) / name, fingerprint, config.saved_prefix_tokens)
-
-
-def load_runner(
-    checkpoint: Checkpoint, config: WorkerConfig, max_context: int, draft: Checkpoint | None = None
-) -> Runner:
-    """The fastest backend that runs this model on this machine: native kernels on a CPU, PyTorch elsewhere.
-
-    `draft`: a second model, whose weights and cache the native backend leaves room for.
-    """
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device is set to cuda, but PyTorch finds no GPU here: set it to auto or cpu")
-    threads = config.threads or available_cores()
-    if device == "cpu":
-        try:
-            return _native(checkpoint, config, max_context, threads, draft)
-        except NativeUnavailable as reason:
-            if config.dtype == "quantized":
-                raise ModelError(f"dtype is set to quantized, which needs the native kernels: {reason}") from reason
-            log.warning("native kernels are off, PyTorch serves instead, several times slower: %s", reason)
-    elif config.dtype == "quantized":
-        raise ModelError("dtype is set to quantized, which only the CPU's native kernels compute with: set it to auto")
-    torch.set_num_threads(threads)
-    dtype = _DTYPES.get(config.dtype) or (torch.bfloat16 if device == "cuda" else torch.float32)
-    decoder = load_decoder(checkpoint, dtype, device)
-    blocks = _num_blocks([checkpoint.config], config, max_context, dtype, _free_memory(device))
-    return TorchRunner(decoder, blocks, BLOCK_SIZE)
-
-
-def _native(
-    checkpoint: Checkpoint, config: WorkerConfig, max_context: int, threads: int, draft: Checkpoint | None
-) -> NativeRunner:
-    reason = native_shape(checkpoint.config).unsupported()
-    if reason:
-        raise NativeUnavailable(reason)
-    load_library()  # before any weight is read: without a compiler nothing else is worth doing
-    dtype = _DTYPES.get(config.dtype)
-    cache_dtype = torch.float32 if dtype == torch.float32 else torch.bfloat16
-    opened = [checkpoint] if draft is None else [checkpoint, draft]
-    free = _free_memory("cpu") - sum(_weight_bytes(one, dtype) for one in opened)
-    blocks = _num_blocks([one.config for one in opened], config, max_context, cache_dtype, free)
-    # PyTorch only packs, many small operations on several matrices at once, and then samples. Threads of its own would
-    # wait for each other at every operation, and spin on the cores that the native step wants next.
-    torch.set_num_threads(1)
-    return NativeRunner(checkpoint, num_blocks=blocks, max_context=max_context, threads=threads, dtype=dtype)
 
 
 def _open_draft(config: WorkerConfig) -> Checkpoint | None:
@@ -160,7 +102,7 @@ def _speculator(runner: Runner, draft: Checkpoint | None, config: WorkerConfig, 
     elif draft is not None:
         draft_runner = NativeRunner(
             draft, num_blocks=runner.num_blocks, max_context=max_context, threads=config.threads or available_cores(),
-            dtype=_DTYPES.get(config.dtype),
+            **native_types(config),
         )  # fmt: skip
         draft_model = DraftModel(draft_runner, first_costs(draft_runner))
     return Speculator(
@@ -169,32 +111,3 @@ def _speculator(runner: Runner, draft: Checkpoint | None, config: WorkerConfig, 
         draft_model=draft_model,
         costs=first_costs(runner),
     )
-
-
-def _free_memory(device: str) -> int:
-    return torch.cuda.mem_get_info()[0] if device == "cuda" else available_memory()
-
-
-def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype | None) -> int:
-    return checkpoint.nbytes if dtype is None else sum(map(prod, checkpoint.shapes.values())) * dtype.itemsize
-
-
-def _num_blocks(
-    models: list[ModelConfig], config: WorkerConfig, max_context: int, cache_dtype: torch.dtype, free: int
-) -> int:
-    """`models`: all that keep keys and values in every block. `free`: bytes of memory that the weights leave."""
-    per_token = sum(
-        2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * cache_dtype.itemsize
-        for model in models
-    )
-    if config.kv_cache_memory is not None:
-        tokens = config.kv_cache_memory // per_token
-    else:
-        tokens = min(max(0, free) // _CACHE_SHARE // per_token, max(_CACHE_TOKENS, max_context))
-    blocks = int(tokens) // BLOCK_SIZE
-    if blocks < 2:
-        raise ModelError(
-            f"there is memory for {tokens} tokens of keys and values at {per_token:,} bytes each beside the weights, "
-            f"fewer than two blocks of {BLOCK_SIZE}: free some, or raise kv_cache_memory"
-        )
-    return blocks

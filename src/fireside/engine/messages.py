@@ -166,6 +166,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     device: str = "auto"
     dtype: str = "auto"
     max_context: int | None = None  # None: the model's own
+    kv_cache_dtype: str = "auto"
     kv_cache_memory: int | None = None  # bytes; None: as fits
     max_batch_tokens: int = 512
     max_running: int = 64

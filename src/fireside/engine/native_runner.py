@@ -43,8 +43,7 @@ class NativeRunner:
     """Implements `Runner` over `kernels/cpu`.
 
     `dtype`: None keeps each matrix as it is stored; float32 or bfloat16 converts all of them.
-    `cache_dtype`: of keys and values; float32, bfloat16, or int8 with a scale per token and head. None: float32 with
-    weights in float32, else bfloat16.
+    `cache_dtype`: of keys and values; float32, bfloat16, or int8 with a scale per token and head.
 
     Raises `ModelError` naming the tensor if one holds NaN or infinity, `NativeUnavailable` for what cannot run here.
     """
@@ -62,7 +61,7 @@ class NativeRunner:
         max_context: int,
         threads: int,
         dtype: torch.dtype | None = None,
-        cache_dtype: torch.dtype | None = None,
+        cache_dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         config = checkpoint.config
         self.num_blocks = num_blocks
@@ -110,8 +109,7 @@ class NativeRunner:
         cosines, sines = rope_angles(positions, frequencies, scale)
         self._decoder = NativeDecoder(
             native_shape(config), layers, embedding, head, final_norm, cosines.contiguous(), sines.contiguous(),
-            num_blocks=num_blocks, threads=threads,
-            kv_dtype=cache_dtype or (torch.float32 if dtype == torch.float32 else torch.bfloat16),
+            num_blocks=num_blocks, threads=threads, kv_dtype=cache_dtype,
         )  # fmt: skip
         # The library's name tells sources, compiler and processor; PyTorch makes the rotary tables.
         self.numerics = f"{Path(load_library()._name).stem}, torch {torch.__version__}"

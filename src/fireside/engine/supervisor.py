@@ -101,6 +101,7 @@ class WorkerClient:
             device=settings.device,
             dtype=settings.dtype,
             max_context=settings.max_context,
+            kv_cache_dtype=settings.kv_cache_dtype,
             kv_cache_memory=settings.kv_cache_memory,
             max_batch_tokens=settings.max_batch_tokens,
             max_running=settings.max_running,
