@@ -16,7 +16,9 @@ from fireside.models.local import open_model
 
 class FiresideEngine:
     def __init__(self, options: Options) -> None:
-        self._engine, info = load_engine(WorkerConfig(model=options.model, name="model", threads=options.threads))
+        # Guessing is a question of its own (benchmarks/speculation.py): random prompts make answers that repeat.
+        config = WorkerConfig(model=options.model, name="model", threads=options.threads, speculative_tokens=0)
+        self._engine, info = load_engine(config)
         runner = self._engine.runner
         cache_bytes = 4 if info.dtype == "float32" else 2
         self.about = {
