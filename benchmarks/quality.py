@@ -1,9 +1,9 @@
-"""What does computing with quantised weights cost in quality? Perplexity on held-out text, three ways, one checkpoint.
+"""What does computing with quantised weights cost in quality? Perplexity on held-out text, four ways, one checkpoint.
 
     .venv/bin/python -m benchmarks.quality TEXT [--model MODEL] [--tokens 100000] [--json FILE]
 
-The engine's default path (weights as stored; on a CPU activations in 8 bits) is held against the same weights in
-float32, computed by our own kernels and by transformers where that is installed. TEXT is a .txt file, or a .parquet
+The engine's default path (weights as stored; on a CPU activations in 8 bits), also with keys and values in 8 bits, is
+held against the same weights in float32, computed by our own kernels and by transformers where that is installed. TEXT is a .txt file, or a .parquet
 file with a column `text` where pyarrow is installed. It is cut into windows of 512 tokens, each scored by itself.
 """
 
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from benchmarks.machine import Machine
 from torch import Tensor
 
-from fireside.engine.loading import load_runner
+from fireside.engine.backend import load_runner
 from fireside.engine.messages import WorkerConfig
 from fireside.engine.resources import available_cores
 from fireside.engine.runner import ForwardBatch
@@ -65,9 +65,12 @@ class Scores:
         return math.exp(mean), math.exp(mean) * math.sqrt(variance / count)
 
 
-def engine_logits(model: LocalModel, dtype: str, threads: int) -> tuple[str, Logits]:
-    """The engine's forward pass, as `dtype` of `Settings` has it, and its name."""
-    config = WorkerConfig(model=str(model.path), name=model.name, dtype=dtype, threads=threads, kv_cache_memory=1 << 30)
+def engine_logits(model: LocalModel, dtype: str, cache_dtype: str, threads: int) -> tuple[str, Logits]:
+    """The engine's forward pass, as `dtype` and `kv_cache_dtype` of `Settings` have it, and its name."""
+    config = WorkerConfig(
+        model=str(model.path), name=model.name, threads=threads,
+        dtype=dtype, kv_cache_dtype=cache_dtype, kv_cache_memory=1 << 30,
+    )  # fmt: skip
     runner = load_runner(open_checkpoint(model.path), config, WINDOW)
     blocks = WINDOW // runner.block_size
 
@@ -83,7 +86,8 @@ def engine_logits(model: LocalModel, dtype: str, threads: int) -> tuple[str, Log
             )
         )
 
-    return f"fireside, {runner.backend}, {runner.dtype}", logits
+    cache = str(next(iter(runner.cache_tensors.values())).dtype).removeprefix("torch.")
+    return f"fireside {runner.backend}, {runner.dtype}, cache {cache}", logits
 
 
 @contextmanager
@@ -156,7 +160,8 @@ def main() -> None:
     model = resolve_model(options.model, load_settings())
     windows = read_windows(options.text, model.load_tokenizer(), options.tokens)
     torch.set_num_threads(options.threads)
-    scores = [score(*engine_logits(model, dtype, options.threads), windows) for dtype in ("auto", "float32")]
+    ways = [("float32", "auto"), ("auto", "auto"), ("auto", "int8")]
+    scores = [score(*engine_logits(model, *types, options.threads), windows) for types in ways]
     if find_spec("transformers") is None:
         print("transformers is not installed here (make test installs it): not compared", file=sys.stderr)
     else:
@@ -166,11 +171,11 @@ def main() -> None:
     print(
         f"{Machine.here()}\n{model.name}, {windows.numel():,} tokens of {options.text.name}, {options.threads} threads"
     )
-    print(f"{'':36}{'perplexity':>12}{'tokens/s':>10}   ratio of the first to it")
+    print(f"{'':44}{'perplexity':>12}{'tokens/s':>10}   of the first")
     for scored in scores:
-        ratio, error = scores[0].ratio(scored)
-        compared = "" if scored is scores[0] else f"   {ratio:.5f} +- {error:.5f}"
-        print(f"{scored.name:36}{scored.perplexity:12.4f}{scored.tokens_per_second:10.0f}{compared}")
+        ratio, error = scored.ratio(scores[0])
+        compared = "" if scored is scores[0] else f"   {100 * (ratio - 1):+.3f} % +- {100 * error:.3f}"
+        print(f"{scored.name:44}{scored.perplexity:12.4f}{scored.tokens_per_second:10.0f}{compared}")
     if options.json:
         facts = {
             "machine": asdict(Machine.here()), "model": model.name, "text": options.text.name,
