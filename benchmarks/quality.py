@@ -3,8 +3,9 @@
     .venv/bin/python -m benchmarks.quality TEXT [--model MODEL] [--tokens 100000] [--json FILE]
 
 The engine's default path (weights as stored; on a CPU activations in 8 bits), also with keys and values in 8 bits, is
-held against the same weights in float32, computed by our own kernels and by transformers where that is installed. TEXT is a .txt file, or a .parquet
-file with a column `text` where pyarrow is installed. It is cut into windows of 512 tokens, each scored by itself.
+held against the same weights in float32, computed by our own kernels and by transformers where that is installed. TEXT
+is a .txt file, or a .parquet file with a column `text` where pyarrow is installed. It is cut into windows of 512
+tokens, each scored by itself.
 """
 
 from __future__ import annotations
