@@ -70,17 +70,20 @@ void attend(const Query* queries, int partition, int head_dim, View view, Partia
         for (int d = 0; d < head_dim; d += LANES) store_factors(factors[q] + d / 2, load<f32x16>(queries[q].vector + d));
     const auto score = [&](int position, auto width) {
         constexpr int W = decltype(width)::value;
-        const Element* keys[W];
+        const Element *keys[W], *next[W];
         f32x16 sums[W][NQ];
         for (int w = 0; w < W; ++w) {
             keys[w] = view(position / BLOCK + w).keys;
+            next[w] = position + (W + w) * BLOCK < end ? view(position / BLOCK + W + w).keys : keys[w];
             for (int q = 0; q < NQ; ++q) sums[w][q] = f32x16{};
         }
         for (int i = 0; i < head_dim / 2; ++i)
 #pragma GCC unroll 4
-            for (int w = 0; w < W; ++w)
+            for (int w = 0; w < W; ++w) {
+                if constexpr (WIDE > 1) __builtin_prefetch(next[w] + i * PAIR);  // blocks lie apart from each other
 #pragma GCC unroll 12
                 for (int q = 0; q < NQ; ++q) sums[w][q] = multiply(sums[w][q], keys[w] + i * PAIR, factors[q][i]);
+            }
         for (int w = 0; w < W; ++w) {
             const i32x16 at = lane + (position + w * BLOCK);
             for (int q = 0; q < NQ; ++q) {
@@ -119,14 +122,17 @@ void attend(const Query* queries, int partition, int head_dim, View view, Partia
             for (int q = 0; q < NQ; ++q) sums[w][q] = f32x16{};
         for (int b = 0; b < blocks; ++b) {
             const Element* values = view(begin / BLOCK + b).values + 2 * d;
+            const Element* next = b + 1 < blocks ? view(begin / BLOCK + b + 1).values + 2 * d : values;
             const int some = std::min(BLOCK / 2, pairs - b * BLOCK / 2);
             for (int i = 0; i < some; ++i)
 #pragma GCC unroll 4
-                for (int w = 0; w < W; ++w)
+                for (int w = 0; w < W; ++w) {
+                    const int at = i * head_dim * 2 + w * PAIR;
+                    if constexpr (WIDE > 1) __builtin_prefetch(next + at);
 #pragma GCC unroll 12
                     for (int q = 0; q < NQ; ++q)
-                        sums[w][q] = multiply(sums[w][q], values + i * head_dim * 2 + w * PAIR,
-                                              factors[q][b * BLOCK / 2 + i]);
+                        sums[w][q] = multiply(sums[w][q], values + at, factors[q][b * BLOCK / 2 + i]);
+                }
         }
         for (int w = 0; w < W; ++w)
             for (int q = 0; q < NQ; ++q) store(partials[q].sum + d + w * LANES, sums[w][q]);
