@@ -146,6 +146,27 @@ def test_what_another_sequence_left_in_a_block_is_never_seen(
     assert (torch.cat(row.logits) - expected).abs().max() < error * expected.abs().max()
 
 
+@pytest.mark.parametrize("cache_dtype", [torch.float32, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("damaged", [1, 256, 257, 512])
+def test_what_is_no_number_is_not_passed_over(damaged: int, cache_dtype: torch.dtype, tmp_path: Path) -> None:
+    """Whole partitions of attention may hold no number: they must not be taken for unseen."""
+    model = reference("smollm2", num_hidden_layers=1, max_position_embeddings=1024)
+    with torch.no_grad():  # the key of token 7, and of no other, overflows
+        embedding = model.model.embed_tokens.weight
+        embedding[:, 0] = 0
+        embedding[7] = torch.eye(embedding.shape[1])[0]
+        model.model.layers[0].self_attn.k_proj.weight[:, 0] = 3e38
+    ids = random_ids(rows=1, tokens=600)
+    ids[ids == 7] = 8
+    ids[0, :damaged] = 7
+    runner = native(saved(model, tmp_path), cache_dtype=cache_dtype)
+    row = rows_for(runner, ids)[0]
+    run_step(runner, [(row, 590)])
+    run_step(runner, [(row, 10)])
+    logits = torch.cat(row.logits)
+    assert logits[damaged:].isnan().all()
+
+
 def test_a_shape_without_kernels_is_refused_with_the_reason(tmp_path: Path) -> None:
     path = saved(reference("llama-wide-heads"), tmp_path)
     assert "24" in (native_shape(open_checkpoint(path).config).unsupported() or "")

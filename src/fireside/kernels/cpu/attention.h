@@ -13,20 +13,17 @@ constexpr int PARTITION = 256;
 constexpr int MAX_QUERIES = FIRESIDE_WIDTH == 64 ? 12 : 8;  // in one tile: more would not fit the registers
 constexpr int MAX_HEAD_DIM = 256;
 
-// A softmax-weighted sum: after the last position, the answer is sum / weight.
+// A softmax-weighted sum over some positions. Of several, the answer is sum / weight.
 struct Partial {
-    float peak;          // largest score so far
-    float weight;        // sum of exp(score - peak)
+    float peak;          // largest score; scores that are no numbers do not count
+    float weight;        // sum of exp(score - peak): 0 if there was nothing to see, no number if a score was none
     float sum[MAX_HEAD_DIM];
 
-    void reset() {
-        peak = -std::numeric_limits<float>::infinity();
-        weight = std::numeric_limits<float>::quiet_NaN();  // stays if every score is NaN: so is the answer then
-    }
+    void reset() { weight = 0.0f; }
 
     void add(const Partial& other, int head_dim) {
-        if (other.peak == -std::numeric_limits<float>::infinity()) return;
-        if (peak == -std::numeric_limits<float>::infinity()) {
+        if (other.weight == 0.0f) return;
+        if (weight == 0.0f) {
             peak = other.peak, weight = other.weight;
             std::memcpy(sum, other.sum, head_dim * sizeof(float));
             return;
@@ -37,6 +34,12 @@ struct Partial {
             store(sum + d, fma(load<f32x16>(other.sum + d), splat(theirs), load<f32x16>(sum + d) * splat(mine)));
         weight = weight * mine + other.weight * theirs;
         peak = top;
+    }
+
+    void write(float* out, int head_dim) const {
+        const float nothing = std::numeric_limits<float>::quiet_NaN();  // only damaged weights leave nothing to see
+        for (int d = 0; d < head_dim; d += LANES)
+            store(out + d, weight == 0.0f ? splat(nothing) : load<f32x16>(sum + d) * splat(1.0f / weight));
     }
 };
 

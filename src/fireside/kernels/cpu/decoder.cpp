@@ -4,6 +4,8 @@
 // Few tokens: all threads share the rows of every matrix, and meet at a barrier between phases. Many tokens: each
 // thread takes slices of tokens through a whole layer by itself, which keeps their numbers in its own cache, and the
 // threads meet once a layer, before anybody attends to keys and values of others. A token's numbers are the same.
+//
+// Long, because all of it works on the buffers of the one step; what a phase computes has files of its own.
 
 #include <numeric>
 
@@ -279,8 +281,9 @@ class Decoder {
     BlockView<Element> view(int layer, int block, int head) const {
         const size_t at = ((size_t)layer * c_.cache.blocks + block) * c_.kv_heads + head;
         const size_t size = (size_t)BLOCK * c_.head_dim;
-        return {(Element*)c_.cache.keys + at * size, (Element*)c_.cache.values + at * size,
-                c_.cache.key_scales + at * BLOCK, c_.cache.value_scales + at * BLOCK};
+        Element *keys = (Element*)c_.cache.keys + at * size, *values = (Element*)c_.cache.values + at * size;
+        if constexpr (sizeof(Element) > 1) return {keys, values, nullptr, nullptr};
+        return {keys, values, c_.cache.key_scales + at * BLOCK, c_.cache.value_scales + at * BLOCK};
     }
 
     void attend_unit(const AttentionPlan& plan, const AttentionUnit& unit, int layer) {
@@ -331,10 +334,8 @@ class Decoder {
     void finish(const AttentionUnit& unit, const Partial* total) {
         for (int r = 0; r < unit.rows; ++r)
             for (int h = 0; h < unit.heads; ++h) {
-                const Partial& p = total[r * unit.heads + h];
                 float* out = attended_ + ((size_t)(unit.row + r) * c_.heads + unit.head + h) * c_.head_dim;
-                const f32x16 inverse = splat(1.0f / p.weight);
-                for (int d = 0; d < c_.head_dim; d += LANES) store(out + d, load<f32x16>(p.sum + d) * inverse);
+                total[r * unit.heads + h].write(out, c_.head_dim);
             }
     }
 

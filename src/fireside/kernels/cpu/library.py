@@ -19,7 +19,7 @@ from fireside.kernels.cpu.build import NativeUnavailable, build_library, prebuil
 from fireside.kernels.cpu.packing import MatrixStruct, PackedMatrix
 
 ABI = 2
-BLOCK_SIZE = 16  # positions per cache block: the lanes of a vector (attention.h)
+BLOCK_SIZE = 16  # positions per cache block: the lanes of a vector (kv_cache.h)
 MAX_HEAD_DIM = 256
 
 _MATRICES = ("query", "key", "value", "output", "gate", "up", "down")

@@ -51,11 +51,13 @@ class Headcount {
         const bool enough = (double)count_ - used_ / wall_ < TOLERATED;
         wall_ = used_ = 0;
         if (!enough) {
+            if (trying_) pause_ = std::min(2 * pause_, LONGEST_PAUSE);
+            trying_ = false;
             if (count_ > 1) --count_;
-            pause_ = std::min(2 * pause_, LONGEST_PAUSE);
             resume_ = now + pause_;
         } else if (now >= resume_) {
-            if (count_ < most_) ++count_;
+            trying_ = count_ < most_;
+            if (trying_) ++count_;
             else pause_ = SHORTEST_PAUSE;
         }
     }
@@ -63,10 +65,12 @@ class Headcount {
    private:
     static constexpr double WINDOW = 0.03;     // seconds of work that are judged at once
     static constexpr double TOLERATED = 0.35;  // of one processor: more is another program, not the waking of threads
-    static constexpr double SHORTEST_PAUSE = 0.25, LONGEST_PAUSE = 8;  // seconds before one more thread is tried again
+    static constexpr double SHORTEST_PAUSE = 0.25, LONGEST_PAUSE = 8;  // seconds before one more thread is tried: each
+                                                                     // try that fails makes the next one later
 
     const int most_;
     int count_;
+    bool trying_ = false;  // whether the last change was one thread more
     double wall_ = 0, used_ = 0, pause_ = SHORTEST_PAUSE, resume_ = 0;
 };
 
@@ -135,9 +139,13 @@ class Pool {
     static constexpr uint32_t COUNT_MASK = 2047, NEXT_ROUND = 2048;
 
     void wake(int count) {
-        const uint32_t next = (round_.load(std::memory_order_relaxed) & ~COUNT_MASK) + NEXT_ROUND;
-        round_.store(next | (uint32_t)count, std::memory_order_release);
+        const uint32_t last = round_.load(std::memory_order_relaxed);
+        round_.store(((last & ~COUNT_MASK) + NEXT_ROUND) | (uint32_t)count, std::memory_order_release);
         round_.notify_all();
+        if (count > (int)(last & COUNT_MASK)) {
+            growth_.fetch_add(1, std::memory_order_release);
+            growth_.notify_all();
+        }
     }
     void stop() {
         stopping_ = true;
@@ -147,11 +155,15 @@ class Pool {
     void serve(int index) {
         uint32_t seen = 0;
         for (;;) {
-            const bool took_part = index < (int)(seen & COUNT_MASK);
-            for (int spins = 0; took_part && round_.load(std::memory_order_acquire) == seen && spins < 1000; ++spins)
-                relax();
-            round_.wait(seen, std::memory_order_acquire);
-            seen = round_.load(std::memory_order_acquire);
+            if (index < (int)(seen & COUNT_MASK)) {
+                for (int spins = 0; round_.load(std::memory_order_acquire) == seen && spins < 1000; ++spins) relax();
+                round_.wait(seen, std::memory_order_acquire);
+                seen = round_.load(std::memory_order_acquire);
+            } else {  // left out: not to be woken by every round
+                const uint32_t growth = growth_.load(std::memory_order_acquire);
+                seen = round_.load(std::memory_order_acquire);
+                if (!stopping_ && index >= (int)(seen & COUNT_MASK)) growth_.wait(growth, std::memory_order_acquire);
+            }
             if (stopping_) return;
             if (index >= (int)(seen & COUNT_MASK)) continue;
             const double start = seconds(CLOCK_THREAD_CPUTIME_ID);
@@ -165,6 +177,7 @@ class Pool {
     std::vector<double> used_ = std::vector<double>(size);  // seconds of the processor that each had in this round
     std::vector<std::thread> workers_;
     alignas(64) std::atomic<uint32_t> round_{0};
+    std::atomic<uint32_t> growth_{0};  // changes when more threads take part than in the round before
     alignas(64) std::atomic<int> unfinished_{0};
     std::atomic<bool> stopping_{false};
     void (*task_)(void*, int) = nullptr;
