@@ -10,12 +10,12 @@ import hashlib
 import os
 import platform
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from fireside.folders import others_can_write
 from fireside.kernels.cpu.variants import Variant, processor_features, runnable
 
 SOURCES = Path(__file__).parent
@@ -66,20 +66,14 @@ def build_library(cache: Path | None = None) -> Path:
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fireside" / "kernels"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _refuse_shared(folder)
+        if others_can_write(folder):  # a library that another user could replace would run as us
+            raise NativeUnavailable(f"the cache folder {folder} can be written by other users (chmod 700 it)")
         name = f"decoder-{_hash(_sources(), _run(compiler, '--version').stdout, compiler, _processor())}"
         return _find(folder, name) or _compile(compiler, TUNINGS, folder, name)
     except OSError as error:
         raise NativeUnavailable(
             f"the cache folder {folder} cannot be used: {error.strerror or error} (set XDG_CACHE_HOME to one that can)"
         ) from error
-
-
-def _refuse_shared(folder: Path) -> None:
-    """A library that another user could replace would run as us."""
-    info = folder.stat()
-    if info.st_uid != os.getuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise NativeUnavailable(f"the cache folder {folder} can be written by other users (chmod 700 it)")
 
 
 def _variant_name(variant: Variant) -> str:
