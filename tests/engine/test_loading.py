@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fireside.engine import backend
+from fireside.engine import backend, loading
 from fireside.engine.loading import load_engine
 from fireside.engine.messages import WorkerConfig
 from fireside.errors import ModelError
@@ -122,6 +122,23 @@ def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, values: dict[str, A
     path = write_tiny_model(tmp_path)
     with pytest.raises(ModelError, match=message):
         load_engine(WorkerConfig(model=str(path), name="tiny", **{"device": "cpu", **values}))
+
+
+@pytest.mark.parametrize("draft", [None, "llama-wide-heads"])
+def test_no_guesses_where_rounding_depends_on_the_batch(
+    draft: str | None,
+    tmp_path: Path,
+    no_compiler: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor passes to learn what guesses would cost, nor an error about a draft model that would not be used."""
+    monkeypatch.setattr(loading, "first_costs", lambda runner: pytest.fail("a pass for nothing"))
+    draft_model = None if draft is None else str(write_tiny_model(tmp_path / "draft", draft))
+    engine, info = load_engine(config(write_tiny_model(tmp_path / "model"), draft_model=draft_model))
+    assert info.draft_model is None and ("draft_model is not used" in caplog.text) == (draft is not None)
+    run(engine, request("a", [5] * 40, max_tokens=20))
+    assert engine.stats.drafted_tokens == {} and engine.stats.steps == 20
 
 
 def test_quantized_needs_the_native_kernels(tmp_path: Path, no_compiler: None) -> None:

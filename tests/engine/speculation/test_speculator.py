@@ -176,13 +176,3 @@ def test_a_guess_leaves_a_block_for_each_that_runs(draft: str, vocab: int) -> No
     run(engine, request("a", [0] * 7, max_tokens=12), request("b", second, max_tokens=2))
     assert engine.stats.preemptions == 0
     assert drafted(engine) > 0
-
-
-@pytest.mark.parametrize("draft", sorted(DRAFTS))
-def test_no_guesses_where_rounding_depends_on_the_batch(draft: str) -> None:
-    engine = guessing(7, vocab=1, draft=draft)
-    engine.runner.batch_invariant = False
-    careful = Engine(engine.runner, max_context=200, speculator=engine._speculator)
-    run(careful, request("a", [0] * 8, max_tokens=20))
-    assert careful.stats.drafted_tokens == {}
-    assert careful.stats.steps == 20
