@@ -60,13 +60,17 @@ def load_runner(
         except NativeUnavailable as reason:
             if config.dtype == "quantized":
                 raise ModelError(f"dtype is set to quantized, which needs the native kernels: {reason}") from reason
+            if config.kv_cache_dtype != "auto":
+                raise ModelError(
+                    f"kv_cache_dtype is set to {config.kv_cache_dtype}, which needs the native kernels: {reason}"
+                ) from reason
             log.warning("native kernels are off, PyTorch serves instead, several times slower: %s", reason)
     elif config.dtype == "quantized":
         raise ModelError("dtype is set to quantized, which only the CPU's native kernels compute with: set it to auto")
-    if config.kv_cache_dtype != "auto":
+    elif config.kv_cache_dtype != "auto":
         raise ModelError(
-            f"kv_cache_dtype is set to {config.kv_cache_dtype}, but PyTorch serves here, and keeps keys and values in "
-            "the type of its weights: set it to auto"
+            f"kv_cache_dtype is set to {config.kv_cache_dtype}, but a GPU keeps keys and values in the type of its "
+            "weights: set it to auto"
         )
     torch.set_num_threads(threads)
     dtype = _DTYPES.get(config.dtype) or (torch.bfloat16 if device == "cuda" else torch.float32)
