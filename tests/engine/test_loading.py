@@ -13,11 +13,15 @@ from safetensors.torch import load_file
 from fireside.engine import backend, loading
 from fireside.engine.loading import load_engine
 from fireside.engine.messages import WorkerConfig
+from fireside.engine.native_runner import NativeRunner
 from fireside.errors import ModelError
 from fireside.kernels.cpu.build import NativeUnavailable
+from fireside.models.checkpoint import open_checkpoint
 from tests.engine.driving import request, run
 from tests.engine.tiny_model import write_tiny_model
 from tests.kernels.native import needs_compiler
+from tests.models.families import reference
+from tests.models.gguf_files import write_gguf
 
 
 def config(path: Path, **values: Any) -> WorkerConfig:
@@ -109,6 +113,18 @@ def test_the_cache_takes_a_share_of_what_the_weights_leave(tmp_path: Path, monke
     monkeypatch.setattr(backend, "available_memory", lambda: weights)
     with pytest.raises(ModelError, match=r"memory for 0 tokens .* beside the weights"):
         load_engine(config(path))
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K", "Q3_K", "Q2_K"])
+def test_weights_are_counted_as_they_are_packed(kind: str, tmp_path: Path) -> None:
+    shape = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 8, "head_dim": 32}
+    model = reference("qwen3", **shape, tie_word_embeddings=True)
+    write_gguf(model, tmp_path / "model.gguf", kind, arch="qwen3")
+    checkpoint = open_checkpoint(tmp_path / "model.gguf")
+    runner = NativeRunner(checkpoint, num_blocks=4, max_context=64, threads=1)
+    assert checkpoint.config.tie_word_embeddings  # so that a step reads all weights
+    assert backend._weight_bytes(checkpoint, None) == pytest.approx(runner.weight_bytes, rel=0.03)
 
 
 @pytest.mark.parametrize(

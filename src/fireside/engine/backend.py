@@ -14,8 +14,10 @@ from fireside.engine.resources import available_cores, available_memory
 from fireside.engine.runner import Runner
 from fireside.engine.torch_runner import TorchRunner
 from fireside.errors import ModelError
+from fireside.gguf import GGMLType
 from fireside.kernels.cpu.build import NativeUnavailable
 from fireside.kernels.cpu.library import BLOCK_SIZE, load_library
+from fireside.kernels.cpu.packing import packed_bits
 from fireside.models.checkpoint import Checkpoint
 from fireside.models.config import ModelConfig
 from fireside.models.decoder import load_decoder
@@ -101,7 +103,10 @@ def _free_memory(device: str) -> int:
 
 
 def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype | None) -> int:
-    return checkpoint.nbytes if dtype is None else sum(map(prod, checkpoint.shapes.values())) * dtype.itemsize
+    """Once packed."""
+    if dtype is not None:
+        return sum(map(prod, checkpoint.shapes.values())) * dtype.itemsize
+    return sum(int(count * packed_bits(GGMLType[name])) for name, count in checkpoint.types.items()) // 8
 
 
 def _num_blocks(
