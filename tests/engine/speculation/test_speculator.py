@@ -16,7 +16,7 @@ from fireside.engine.speculation.costs import PassCosts
 from fireside.engine.speculation.lookup import Guess, Source
 from fireside.engine.speculation.speculator import Speculator
 from tests.engine.driving import Driver, request, run
-from tests.engine.speculation.drafting import DRAFTS, FEW, accepted, drafted, guessing
+from tests.engine.speculation.drafting import DRAFTS, FEW, TYPICAL, accepted, drafted, guessing
 
 sampling = st.builds(
     SamplingParams,
@@ -150,7 +150,7 @@ def test_the_more_run_the_less_is_guessed(num_decoding: int, expected: int) -> N
 
 
 def test_the_likeliest_guesses_are_checked_first() -> None:
-    speculator = Speculator(15)
+    speculator = Speculator(15, costs=TYPICAL)
     sure = Guess(Source.LOOKUP, [0] * 4, [0.99, 0.98, 0.97, 0.96])
     unsure = Guess(Source.LOOKUP, [0] * 4, [0.3, 0.1, 0.03, 0.01])
     chosen = speculator._choose([unsure, sure], 2)
