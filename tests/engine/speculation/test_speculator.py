@@ -125,7 +125,7 @@ def test_an_answer_given_before_is_guessed_from_it() -> None:
     assert drafted(alone, Source.RECENT) == 0
 
 
-def test_an_answer_that_was_cut_off_is_not_guessed_from() -> None:
+def test_a_cancelled_answer_is_not_guessed_from() -> None:
     """Who hangs up has often seen something that nobody should get."""
     engine = guessing(7, vocab=48)
     driver = Driver(engine)
