@@ -28,9 +28,10 @@ _GLIBC, _GLIBCXX = (2, 28), (3, 4, 24)
 
 class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        wanted = os.environ.get("FIRESIDE_VARIANTS")
-        chosen = [variant for variant in variants() if wanted is None or variant.name in wanted.split()]
-        if version == "editable" or sys.platform != "linux" or not chosen:
+        if version == "editable" or sys.platform != "linux":
+            return
+        chosen = _chosen()
+        if not chosen:
             return
         try:
             find_compiler()
@@ -56,6 +57,17 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         except NativeUnavailable as reason:  # an older compiler may not know the newest processors
             self.app.display_warning(f"a wheel without kernels for {variant.name}: {reason}")
             return None
+
+
+def _chosen() -> list[Variant]:
+    """Raises ValueError for a name in FIRESIDE_VARIANTS that is none of this machine's."""
+    known = {variant.name: variant for variant in variants()}
+    wanted = os.environ.get("FIRESIDE_VARIANTS")
+    names = list(known) if wanted is None else wanted.split()
+    for name in names:
+        if name not in known:
+            raise ValueError(f"FIRESIDE_VARIANTS names {name}; on this machine there are: {', '.join(known) or 'none'}")
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def platform_tag(libraries: list[Path]) -> str:

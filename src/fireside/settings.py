@@ -73,11 +73,13 @@ class Settings(BaseSettings):
         "auto", description="What weights are computed in; quantized keeps a GGUF's own types."
     )
     max_context: int | None = Field(None, ge=16, description="Tokens of prompt and answer; None: the model's own.")
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the engine; 0: one per physical core.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads of the engine; 0: one per fast core within the container's quota."
+    )
 
     # How much
     kv_cache_dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
-        "auto", description="What keys and values are kept in; int8 takes half the memory of bfloat16."
+        "auto", description="What keys and values are kept in; int8 takes about half the memory of bfloat16."
     )
     kv_cache_memory: Bytes | None = Field(None, gt=0, description="Bytes for keys and values; None: by free memory.")
     max_batch_tokens: int = Field(512, ge=16, description="Tokens in one engine step, prefill and decode together.")

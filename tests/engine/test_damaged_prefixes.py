@@ -25,6 +25,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "prefixes" / "fake.safetensors"
 
 
+def partial(path: Path) -> Path:
+    """Where the file is written before it appears."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def answers_cold(path: Path, caplog: pytest.LogCaptureFixture, **values: Any) -> list[str]:
     """Checks that an engine starts and answers as if there were no file; returns what it had to say about it."""
     caplog.clear()
@@ -120,7 +125,7 @@ ABSURD = {
 
 @pytest.mark.parametrize("raw", ABSURD.values(), ids=ABSURD)
 def test_absurd_files(path: Path, caplog: pytest.LogCaptureFixture, raw: bytes) -> None:
-    path.parent.mkdir()
+    path.parent.mkdir(mode=0o700)
     path.write_bytes(raw)
     (line,) = answers_cold(path, caplog)
     assert "damaged" in line or "another model, settings or version" in line
@@ -158,12 +163,27 @@ def test_a_place_that_cannot_be_written_is_one_warning(path: Path, caplog: pytes
     path.parent.write_text("a file where the folder should be")
     assert warns_once(path, caplog)
     path.parent.unlink()
-    path.mkdir(parents=True)
+    path.parent.mkdir(mode=0o700)
+    path.mkdir()
     assert warns_once(path, caplog)
-    assert [file.name for file in path.parent.iterdir() if file != path] == [".lock"]
+    assert [file.name for file in path.parent.iterdir() if file != path] == [f".{path.name}.lock"]
     path.rmdir()
-    path.parent.joinpath(".partial").write_text("a file where the folder should be")
+    partial(path).write_text("a file where the folder should be")
     assert warns_once(path, caplog)
+
+
+def test_a_folder_that_others_can_write_is_neither_read_nor_written(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(0o770)
+    assert warns_once(path, caplog) and "chmod 700" in caplog.text
+    assert list(path.parent.iterdir()) == []
+    path.parent.chmod(0o700)
+    save(path)
+    path.parent.chmod(0o777)
+    (line,) = answers_cold(path, caplog)
+    assert line.startswith("WARNING") and "chmod 700" in line and path.exists()
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
@@ -185,23 +205,32 @@ def test_a_full_disk_is_one_warning_and_leaves_what_was_there(
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert str(path) in record.getMessage()
     assert path.read_bytes() == before
-    assert not path.parent.joinpath(".partial").exists()
+    assert not partial(path).exists()
 
 
 def test_what_one_who_died_left_half_written_is_no_trouble(path: Path) -> None:
-    left = path.parent / ".partial" / ".tmpXXXXXX"
-    left.parent.mkdir(parents=True)
+    left = partial(path) / ".tmpXXXXXX"
+    path.parent.mkdir(mode=0o700)
+    left.parent.mkdir()
     left.write_bytes(b"x" * 100_000)
     save(path)
     assert ask(start(path)).cached_tokens == len(PREAMBLE)
-    assert not path.parent.joinpath(".partial").exists()
+    assert not partial(path).exists()
 
 
-def test_one_saves_at_a_time(path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_saves_a_file_at_a_time(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And who saves another model's waits for nobody."""
     monkeypatch.setattr(saved_prefixes, "_LOCK_SECONDS", 0.05)
-    path.parent.mkdir()
-    with FileLock(path.parent / ".lock"), caplog.at_level(logging.INFO):
-        save(path)
+    path.parent.mkdir(mode=0o700)
+    partial(path).mkdir()
+    other = path.with_name("other.safetensors")
+    with FileLock(path.parent / f".{path.name}.lock"):
+        save(other)
+        assert saved_paths(other) and partial(path).exists()
+        with caplog.at_level(logging.INFO):
+            save(path)
     assert [record.levelno for record in caplog.records] == [logging.INFO]
     assert "another process" in caplog.text and not path.exists()
 
@@ -217,4 +246,4 @@ def test_many_who_save_and_load_at_once_never_meet_half_a_file(path: Path, caplo
             life.result()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING], caplog.text
     assert start(path).stats.blocks_cached == len(saved_paths(path)) >= 5
-    assert not path.parent.joinpath(".partial").exists()
+    assert not partial(path).exists()

@@ -10,14 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fireside.engine import backend
+from fireside.engine import backend, loading
 from fireside.engine.loading import load_engine
 from fireside.engine.messages import WorkerConfig
+from fireside.engine.native_runner import NativeRunner
 from fireside.errors import ModelError
 from fireside.kernels.cpu.build import NativeUnavailable
+from fireside.models.checkpoint import open_checkpoint
 from tests.engine.driving import request, run
 from tests.engine.tiny_model import write_tiny_model
 from tests.kernels.native import needs_compiler
+from tests.models.families import reference
+from tests.models.gguf_files import write_gguf
 
 
 def config(path: Path, **values: Any) -> WorkerConfig:
@@ -91,9 +95,12 @@ def test_the_cache_holds_what_its_type_lets_it(kind: str, bytes_per_head: int, t
     assert len(run(engine, request("a", range(40), max_tokens=5))["a"].token_ids) == 5
 
 
-def test_a_type_of_cache_that_pytorch_lacks_is_refused(tmp_path: Path, no_compiler: None) -> None:
-    with pytest.raises(ModelError, match="kv_cache_dtype is set to int8, but PyTorch serves"):
+def test_a_type_of_cache_that_pytorch_lacks_is_refused(
+    tmp_path: Path, no_compiler: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ModelError, match=r"kv_cache_dtype is set to int8.*no C\+\+ compiler"):
         load_engine(config(write_tiny_model(tmp_path), kv_cache_dtype="int8"))
+    assert "serves instead" not in caplog.text
 
 
 @needs_compiler
@@ -106,6 +113,18 @@ def test_the_cache_takes_a_share_of_what_the_weights_leave(tmp_path: Path, monke
     monkeypatch.setattr(backend, "available_memory", lambda: weights)
     with pytest.raises(ModelError, match=r"memory for 0 tokens .* beside the weights"):
         load_engine(config(path))
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K", "Q3_K", "Q2_K"])
+def test_weights_are_counted_as_they_are_packed(kind: str, tmp_path: Path) -> None:
+    shape = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 8, "head_dim": 32}
+    model = reference("qwen3", **shape, tie_word_embeddings=True)
+    write_gguf(model, tmp_path / "model.gguf", kind, arch="qwen3")
+    checkpoint = open_checkpoint(tmp_path / "model.gguf")
+    runner = NativeRunner(checkpoint, num_blocks=4, max_context=64, threads=1)
+    assert checkpoint.config.tie_word_embeddings  # so that a step reads all weights
+    assert backend._weight_bytes(checkpoint, None) == pytest.approx(runner.weight_bytes, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +141,23 @@ def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, values: dict[str, A
     path = write_tiny_model(tmp_path)
     with pytest.raises(ModelError, match=message):
         load_engine(WorkerConfig(model=str(path), name="tiny", **{"device": "cpu", **values}))
+
+
+@pytest.mark.parametrize("draft", [None, "llama-wide-heads"])
+def test_no_guesses_where_rounding_depends_on_the_batch(
+    draft: str | None,
+    tmp_path: Path,
+    no_compiler: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor passes to learn what guesses would cost, nor an error about a draft model that would not be used."""
+    monkeypatch.setattr(loading, "first_costs", lambda runner: pytest.fail("a pass for nothing"))
+    draft_model = None if draft is None else str(write_tiny_model(tmp_path / "draft", draft))
+    engine, info = load_engine(config(write_tiny_model(tmp_path / "model"), draft_model=draft_model))
+    assert info.draft_model is None and ("draft_model is not used" in caplog.text) == (draft is not None)
+    run(engine, request("a", [5] * 40, max_tokens=20))
+    assert engine.stats.drafted_tokens == {} and engine.stats.steps == 20
 
 
 def test_quantized_needs_the_native_kernels(tmp_path: Path, no_compiler: None) -> None:

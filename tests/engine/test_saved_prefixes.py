@@ -126,7 +126,7 @@ def test_it_is_readable_by_its_owner_only(path: Path) -> None:
         os.umask(before)
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
-        path.name: 0o600, ".lock": 0o600
+        path.name: 0o600, f".{path.name}.lock": 0o600
     }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ case "$*" in
 esac"""
 BUILD_AND_PRINT = """
 import sys
+import time
 from pathlib import Path
 from fireside.kernels.cpu.build import build_library
 print(build_library(Path(sys.argv[1])))
@@ -67,6 +69,30 @@ def test_a_library_that_was_cut_short_is_compiled_anew(tmp_path: Path, monkeypat
     library.write_bytes(whole[:-1])
     assert build_library(tmp_path / "cache").read_bytes() == whole
     assert (tmp_path / "fake-c++.count").read_text() == "x\nx\n"
+
+
+def test_what_was_left_behind_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a library of a compilation that was killed, and libraries that nobody has used for a month."""
+    monkeypatch.setenv("CXX", str(fake_compiler(tmp_path, COUNTING)))
+    cache = tmp_path / "cache"
+    first = build_library(cache)
+    hour, month = 3600, 31 * 24 * 3600
+    ages = {
+        ".building-killed.so": (hour, hour), ".building-now.so": (0, 0), "decoder-unused.so": (month, month),
+        "decoder-used.so": (hour, month), "others.so": (month, month), first.name: (month, month),
+    }  # fmt: skip
+    now = time.time()
+    for name, (accessed, modified) in ages.items():
+        (cache / name).touch()
+        os.utime(cache / name, (now - accessed, now - modified))
+    assert build_library(cache) == first
+    assert {path.name for path in cache.iterdir()} == ages.keys() - {".building-killed.so"}
+    os.utime(first, (now - month, now - month))  # it has just been read
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DOTHER"))
+    second = build_library(cache)
+    assert {path.name for path in cache.iterdir()} == {
+        ".building-now.so", "decoder-used.so", "others.so", second.name
+    }  # fmt: skip
 
 
 def test_several_processes_at_once_leave_one_whole_library(tmp_path: Path) -> None:

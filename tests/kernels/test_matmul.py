@@ -85,7 +85,7 @@ PACKED_BITS = {
 @pytest.mark.parametrize("kind", QUANTISED)
 def test_packed_size(kind: str) -> None:
     matrix, _ = quantised(kind, 64, 512)
-    assert matrix.nbytes * 8 / (64 * 512) == PACKED_BITS[kind]
+    assert matrix.nbytes * 8 / (64 * 512) == PACKED_BITS[kind] == packing.packed_bits(GGMLType[kind])
 
 
 @pytest.mark.parametrize("kind", QUANTISED)

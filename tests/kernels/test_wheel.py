@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hatch_build import KernelsHook
 from torch import Tensor
 
 from fireside.engine.native_runner import NativeRunner
@@ -185,6 +186,14 @@ def test_a_prebuilt_library_that_does_not_load_is_compiled_instead(
     with pytest.raises(build.NativeUnavailable, match=r"compiled\.so cannot be loaded"):
         load_library.__wrapped__()
     assert "decoder.so cannot be loaded" in caplog.text
+
+
+def test_a_variant_that_is_not_known_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no wheel without kernels, which nobody asked for."""
+    monkeypatch.setenv("FIRESIDE_VARIANTS", f"{variants.variants()[-1].name} x86-64-v5")
+    hook = KernelsHook(str(ROOT), {}, None, None, str(tmp_path), "wheel")
+    with pytest.raises(ValueError, match=rf"names x86-64-v5; .*{variants.variants()[-1].name}"):
+        hook.initialize("standard", {})
 
 
 def test_a_machine_without_a_compiler_makes_a_pure_wheel(tmp_path: Path) -> None:

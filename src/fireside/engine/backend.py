@@ -14,8 +14,10 @@ from fireside.engine.resources import available_cores, available_memory
 from fireside.engine.runner import Runner
 from fireside.engine.torch_runner import TorchRunner
 from fireside.errors import ModelError
+from fireside.gguf import GGMLType
 from fireside.kernels.cpu.build import NativeUnavailable
 from fireside.kernels.cpu.library import BLOCK_SIZE, load_library
+from fireside.kernels.cpu.packing import packed_bits
 from fireside.models.checkpoint import Checkpoint
 from fireside.models.config import ModelConfig
 from fireside.models.decoder import load_decoder
@@ -60,13 +62,17 @@ def load_runner(
         except NativeUnavailable as reason:
             if config.dtype == "quantized":
                 raise ModelError(f"dtype is set to quantized, which needs the native kernels: {reason}") from reason
+            if config.kv_cache_dtype != "auto":
+                raise ModelError(
+                    f"kv_cache_dtype is set to {config.kv_cache_dtype}, which needs the native kernels: {reason}"
+                ) from reason
             log.warning("native kernels are off, PyTorch serves instead, several times slower: %s", reason)
     elif config.dtype == "quantized":
         raise ModelError("dtype is set to quantized, which only the CPU's native kernels compute with: set it to auto")
-    if config.kv_cache_dtype != "auto":
+    elif config.kv_cache_dtype != "auto":
         raise ModelError(
-            f"kv_cache_dtype is set to {config.kv_cache_dtype}, but PyTorch serves here, and keeps keys and values in "
-            "the type of its weights: set it to auto"
+            f"kv_cache_dtype is set to {config.kv_cache_dtype}, but a GPU keeps keys and values in the type of its "
+            "weights: set it to auto"
         )
     torch.set_num_threads(threads)
     dtype = _DTYPES.get(config.dtype) or (torch.bfloat16 if device == "cuda" else torch.float32)
@@ -97,7 +103,10 @@ def _free_memory(device: str) -> int:
 
 
 def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype | None) -> int:
-    return checkpoint.nbytes if dtype is None else sum(map(prod, checkpoint.shapes.values())) * dtype.itemsize
+    """Once packed."""
+    if dtype is not None:
+        return sum(map(prod, checkpoint.shapes.values())) * dtype.itemsize
+    return sum(int(count * packed_bits(GGMLType[name])) for name, count in checkpoint.types.items()) // 8
 
 
 def _num_blocks(

@@ -41,8 +41,8 @@ class Engine:
     max_context: tokens of prompt and answer together; less if all blocks together hold less.
     max_batch_tokens: tokens of one forward pass. max_running: sequences that hold blocks at the same time.
     max_waiting: length of the queue. grammar_timeout: seconds that a grammar may take to compile.
-    speculator: guesses tokens; not used where the runner is not batch-invariant, since a guess that changes rounding
-    could change an answer. saved_prefixes: what it starts from, and leaves behind.
+    speculator: guesses tokens; only for a runner that is batch-invariant, since a guess that changes rounding could
+    change an answer. saved_prefixes: what it starts from, and leaves behind.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Engine:
         self.sampler = Sampler()
         self._grammars = grammar_compiler
         self._grammar_timeout = grammar_timeout
-        self._speculator = speculator if runner.batch_invariant else None
+        self._speculator = speculator
         self._masks = torch.zeros(max_running, -(-runner.vocab_size // 32), dtype=torch.int32)
         self._sequences: dict[str, Sequence] = {}
         self._compilations: dict[str, _Compilation] = {}

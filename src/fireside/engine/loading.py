@@ -73,8 +73,10 @@ def _saved_prefixes(config: WorkerConfig, fingerprint: str) -> SavedPrefixes:
 
 
 def _open_draft(config: WorkerConfig) -> Checkpoint | None:
-    """The draft model's weights, if one is named and guesses are wanted. Raises `ModelError` unless it can run and
-    means the same as the model by every token id that both have."""
+    """The draft model's weights, if one is named and guesses are wanted.
+
+    Raises `ModelError` unless it means the same as the model by every token id that both have.
+    """
     if config.draft_model is None or not config.speculative_tokens:
         return None
     model, draft = open_model(Path(config.model)), open_model(Path(config.draft_model))
@@ -87,19 +89,25 @@ def _open_draft(config: WorkerConfig) -> Checkpoint | None:
             f"({len(differing):,} ids differ; {first} is {theirs[first]!r} and not {ours[first]!r}): "
             "set draft_model to a smaller model of the same family, or leave it out"
         )
-    reason = native_shape(draft.config).unsupported()
-    if reason:
-        raise ModelError(f"{draft.path} cannot be the draft model, as the native kernels cannot run it: {reason}")
     return open_checkpoint(draft.path)
 
 
 def _speculator(runner: Runner, draft: Checkpoint | None, config: WorkerConfig, max_context: int) -> Speculator | None:
+    """None where rounding depends on the batch: a guess could change an answer.
+
+    Raises `ModelError` if the draft model would be used and cannot run.
+    """
+    if not runner.batch_invariant:
+        if draft is not None:
+            log.warning("draft_model is not used: with the %s backend its guesses could change answers", runner.backend)
+        return None
     if not config.speculative_tokens:
         return None
     draft_model = None
-    if draft is not None and not runner.batch_invariant:
-        log.warning("draft_model is not used: with the %s backend its guesses could change answers", runner.backend)
-    elif draft is not None:
+    if draft is not None:
+        reason = native_shape(draft.config).unsupported()
+        if reason:
+            raise ModelError(f"{draft.path} cannot be the draft model, as the native kernels cannot run it: {reason}")
         draft_runner = NativeRunner(
             draft, num_blocks=runner.num_blocks, max_context=max_context, threads=config.threads or available_cores(),
             **native_types(config),

@@ -171,7 +171,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_batch_tokens: int = 512
     max_running: int = 64
     max_waiting: int = 256
-    threads: int = 0  # 0: as many as there are cores
+    threads: int = 0  # 0: one per fast core within the container's quota
     speculative_tokens: int = 15  # most tokens guessed for one request in one step; 0: none
     speculative_recent: bool = True  # guess from recent answers too
     draft_model: str | None = None  # path of a smaller model that guesses

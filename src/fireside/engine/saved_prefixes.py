@@ -26,6 +26,7 @@ from torch import Tensor
 from fireside.engine.blocks import BlockManager
 from fireside.engine.prefix_cache import Node
 from fireside.engine.runner import Runner
+from fireside.folders import others_can_write
 from fireside.models.saving import flush
 
 FORMAT = "fireside prefixes 1"
@@ -85,7 +86,7 @@ class SavedPrefixes:
                 return
             self._write(nodes, runner, blocks.cache.root)
         except Timeout:
-            log.info("another process is saving prefixes to %s; its will do", self.path.parent)
+            log.info("another process is saving prefixes to %s; its will do", self.path)
         except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
             log.warning("prefixes cannot be saved, the next start will be cold: %s: %s", self.path, error)
         else:
@@ -93,6 +94,7 @@ class SavedPrefixes:
 
     def _read(self, runner: Runner) -> _Saved | None:
         """None for another fingerprint's. Raises OSError, SafetensorError or ValueError."""
+        self._refuse_shared()
         with safe_open(self.path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT or metadata.get("fingerprint") != self._fingerprint:
@@ -131,8 +133,12 @@ class SavedPrefixes:
         metadata = {"format": FORMAT, "fingerprint": self._fingerprint, "sha256": _checksum(tensors)}
         folder = self.path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=_LOCK_SECONDS, mode=0o600):
-            staging = folder / ".partial"  # a folder, since `save_file` makes a file of another name first
+        self._refuse_shared()
+        # Named after the file, for other models' servers stop at the same time.
+        with FileLock(folder / f".{self.path.name}.lock", timeout=_LOCK_SECONDS, mode=0o600):
+            staging = (
+                folder / f".{self.path.name}.partial"
+            )  # a folder, since `save_file` makes a file of another name first
             shutil.rmtree(staging, ignore_errors=True)  # of one who was killed
             try:
                 staging.mkdir(mode=0o700)
@@ -144,6 +150,11 @@ class SavedPrefixes:
                 flush(folder)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
+
+    def _refuse_shared(self) -> None:
+        """What was said to others stands in the file, and what others put there would be in our answers."""
+        if others_can_write(self.path.parent):
+            raise PermissionError(f"the folder {self.path.parent} can be written by other users (chmod 700 it)")
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

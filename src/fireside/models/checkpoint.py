@@ -27,7 +27,7 @@ from fireside.models.local import read_hf_config, safetensors_files, single_gguf
 from fireside.models.quantization import FLOAT_DTYPES, QuantizedTensor, dequantize
 from fireside.models.safetensors_header import read_header
 
-SAFETENSORS_DTYPES = {"F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
+SAFETENSORS_DTYPES = ("F32", "F16", "BF16")
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -77,14 +77,14 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 class Checkpoint(ABC):
-    """Opened weights. `names` are canonical; `weight_type` is the type of most of them ("BF16", "Q4_1"), `nbytes`
-    what they take as they are stored."""
+    """Opened weights. `names` are canonical; `types` counts the stored numbers by type ("BF16", "Q4_1"),
+    `weight_type` is that of most."""
 
-    def __init__(self, path: Path, config: ModelConfig, weight_type: str, nbytes: int) -> None:
+    def __init__(self, path: Path, config: ModelConfig, types: Counter[str]) -> None:
         self.path = path
         self.config = config
-        self.weight_type = weight_type
-        self.nbytes = nbytes
+        self.types = types
+        self.weight_type = types.most_common(1)[0][0]
         self.shapes = expected_shapes(config)
 
     @property
@@ -142,8 +142,7 @@ class SafetensorsCheckpoint(Checkpoint):
                 types[stored.dtype] += stored.num_elements
         if not types:
             raise ModelError(f"{folder} holds no tensors")
-        nbytes = sum(count * SAFETENSORS_DTYPES[dtype] for dtype, count in types.items())
-        super().__init__(folder, read_hf_config(folder)[1], types.most_common(1)[0][0], nbytes)
+        super().__init__(folder, read_hf_config(folder)[1], types)
         # Old checkpoints store rotary tables, and tied ones the head a second time.
         ignored = {name for name in shapes if name.endswith("rotary_emb.inv_freq")}
         if self.config.tie_word_embeddings:
@@ -173,8 +172,7 @@ class GGUFCheckpoint(Checkpoint):
             types[info.type.name] += prod(info.shape)
         if not types:
             raise ModelError(f"{path} holds no tensors")
-        nbytes = sum(info.nbytes for info in file.tensors.values())
-        super().__init__(path, config_from_gguf_file(file), types.most_common(1)[0][0], nbytes)
+        super().__init__(path, config_from_gguf_file(file), types)
         self._spelling = {name: _gguf_name(name) for name in self.shapes}
         stored = {name: info.shape for name, info in file.tensors.items()}
         self._check(stored, self._spelling, stored.keys() - set(self._spelling.values()) - {"rope_freqs.weight"})

@@ -7,11 +7,14 @@ from torch import Tensor
 
 from fireside.engine.engine import Engine
 from fireside.engine.runner import ForwardBatch
+from fireside.engine.speculation.costs import _SHAPE, PassCosts
 from fireside.engine.speculation.draft_model import DraftModel
 from fireside.engine.speculation.lookup import Source
 from fireside.engine.speculation.speculator import Speculator
 from tests.engine.fake_runner import FakeRunner
 
+TYPICAL = PassCosts(_SHAPE)
+TYPICAL_DRAFT = PassCosts({size: 0.1 * cost for size, cost in _SHAPE.items()})
 FEW = 3  # tokens in the vocabulary: so that texts repeat, and guesses are often right
 
 
@@ -48,14 +51,16 @@ def guessing(
 ) -> Engine:
     """`draft`: one of `DRAFTS`. `max_draft` 0 guesses nothing."""
     kind = DRAFTS[draft]
-    model = None if kind is None else DraftModel(kind(num_blocks, vocab_size=vocab))
+    model = None if kind is None else DraftModel(kind(num_blocks, vocab_size=vocab), TYPICAL_DRAFT)
     return Engine(
         FakeRunner(num_blocks, vocab_size=vocab),
         max_context=max_context,
         max_batch_tokens=max_batch_tokens,
         max_running=max_running,
         max_waiting=1000,
-        speculator=Speculator(max_draft, recent_outputs=recent, draft_model=model) if max_draft else None,
+        speculator=Speculator(max_draft, costs=TYPICAL, recent_outputs=recent, draft_model=model)
+        if max_draft
+        else None,
     )
 
 

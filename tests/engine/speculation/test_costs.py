@@ -7,10 +7,11 @@ import random
 import pytest
 
 from fireside.engine.engine import Engine
-from fireside.engine.speculation.costs import TYPICAL, LearnedCosts, PassCosts, first_costs
+from fireside.engine.speculation.costs import LearnedCosts, PassCosts, first_costs
 from fireside.engine.speculation.speculator import Speculator
 from tests.engine.driving import request, run
 from tests.engine.fake_runner import FakeRunner
+from tests.engine.speculation.drafting import TYPICAL
 
 SHAPE = {1: 1.0, 2: 1.1, 4: 1.4, 8: 2.0, 16: 3.0}
 

@@ -25,7 +25,7 @@ from fireside.engine.speculation.speculator import Speculator
 from fireside.errors import ModelError
 from tests.engine.driving import Driver, request, run
 from tests.engine.fake_runner import FakeRunner
-from tests.engine.speculation.drafting import accepted, check_draft_cache, drafted, guessing
+from tests.engine.speculation.drafting import TYPICAL, TYPICAL_DRAFT, accepted, check_draft_cache, drafted, guessing
 from tests.engine.tiny_model import write_tiny_model
 from tests.kernels.native import needs_compiler
 
@@ -119,7 +119,7 @@ def test_wrong_guesses_end_soon() -> None:
 def test_a_draft_model_that_is_no_faster_is_not_asked() -> None:
     runner, double = (FakeRunner(64, vocab_size=VOCAB) for _ in range(2))
     draft = DraftModel(double, PassCosts({1: 1.0, 2: 1.1}))
-    engine = Engine(runner, max_context=200, speculator=Speculator(7, draft_model=draft))
+    engine = Engine(runner, max_context=200, speculator=Speculator(7, costs=TYPICAL, draft_model=draft))
     run(engine, request("a", [1, 2, 3], max_tokens=100))
     assert double.num_passes == 0
 
@@ -160,7 +160,7 @@ def test_embeddings_may_be_padded_differently(draft_vocab: int) -> None:
         return run(engine, request("a", [1, 47, 3], max_tokens=60))["a"].token_ids
 
     draft = NarrowRunner(64, vocab_size=draft_vocab)
-    assert answered(Speculator(7, draft_model=DraftModel(draft))) == answered(None)
+    assert answered(Speculator(7, costs=TYPICAL, draft_model=DraftModel(draft, TYPICAL_DRAFT))) == answered(None)
     assert draft.num_passes > 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 import pytest
 
@@ -97,6 +99,24 @@ def test_of_a_text_that_is_too_long_the_last_half_is_known(monkeypatch: pytest.M
         assert len(lookup._own) <= 100
     text.append(2480, None)
     assert guess(lookup, text, 2).tokens == [2481, 2482]
+
+
+def test_no_token_counts_twice_when_the_text_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed = Counter[str]()
+    monkeypatch.setattr(module, "MAX_TEXT", 100)
+    monkeypatch.setattr(MatchRates, "observe", lambda rates, length, hit: observed.update([name_of[id(rates)]]))
+    recent = RecentOutputs()
+    recent.add(list(range(10)))
+    recent.index(1000)
+    text = sequence([50])
+    lookup = Lookup(text, recent)
+    name_of = {id(rates): source for source, rates in lookup._rates.items()}
+    for token in [*range(10)] * 50:
+        text.append(token, None)
+        lookup.index(text, 10_000)
+    assert 400 < observed[Source.LOOKUP] < 500
+    assert 40 * 10 < observed[Source.RECENT] < 500
+    assert len(lookup._own) <= 100
 
 
 def test_recent_answers_are_guessed_from_where_the_text_itself_has_nothing() -> None:

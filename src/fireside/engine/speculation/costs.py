@@ -68,8 +68,6 @@ class LearnedCosts(PassCosts):
 
 # SmolLM2-135M and Qwen2.5-Coder-0.5B on two cores with AVX-512 VNNI, in passes over one token.
 _SHAPE = {1: 1.0, 2: 1.1, 4: 1.35, 8: 2.2, 16: 3.4, 32: 5.2}
-TYPICAL = PassCosts(_SHAPE)
-TYPICAL_DRAFT = PassCosts({size: 0.1 * cost for size, cost in _SHAPE.items()})
 
 
 def first_costs(runner: Runner) -> LearnedCosts:

@@ -11,7 +11,7 @@ import torch
 from fireside.engine.batch import build_batch
 from fireside.engine.scheduler import Chunk
 from fireside.engine.speculation.acceptance import Rate
-from fireside.engine.speculation.costs import TYPICAL_DRAFT, PassCosts
+from fireside.engine.speculation.costs import PassCosts
 
 if TYPE_CHECKING:
     from fireside.engine.runner import Runner
@@ -62,7 +62,7 @@ class DraftModel:
     nothing. `Sequence.num_draft_computed` counts, and `Node.draft_computed` remembers for whoever shares a block.
     """
 
-    def __init__(self, runner: Runner, costs: PassCosts = TYPICAL_DRAFT) -> None:
+    def __init__(self, runner: Runner, costs: PassCosts) -> None:
         self.runner = runner
         self.costs = costs
 

@@ -87,6 +87,7 @@ class Lookup:
         self._own = SuffixAutomaton()
         self._origin = 0  # where the automaton's text begins in the whole: prompt, prediction, answer
         self._indexed = 0  # tokens of the whole
+        self._learned = 0  # tokens of the answer that rates and cursors have seen, which they do only once
         predicted = sequence.request.predicted_ids
         # The same separator stands before the prediction and before the answer: so the answer's very start matches the
         # prediction's, and later matches are of the answer itself.
@@ -115,8 +116,11 @@ class Lookup:
             self._own.extend(sequence.prompt_ids[start:end])
             self._own.extend(self._prediction[max(0, start - prompt) : max(0, end - prompt)])
         answered = prompt + prediction
-        for token in sequence.output_ids[max(0, start - answered) : max(0, end - answered)]:
+        first, last = max(0, start - answered), max(0, end - answered)
+        self._own.extend(sequence.output_ids[first : min(last, self._learned)])
+        for token in sequence.output_ids[max(first, self._learned) : last]:
             self._learn(token)
+        self._learned = max(self._learned, last)
         self._indexed = end
         return end - start
 

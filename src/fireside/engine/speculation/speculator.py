@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fireside.engine.speculation.costs import TYPICAL, PassCosts
+from fireside.engine.speculation.costs import PassCosts
 from fireside.engine.speculation.draft_model import DraftModel, DraftRate
 from fireside.engine.speculation.lookup import Guess, Lookup, RecentOutputs, Source
 
@@ -43,9 +43,9 @@ class Guesser:
 class Speculator:
     """Drafts for all sequences: as many guesses as make the most tokens per second of the next step.
 
-    max_draft: most tokens guessed for one request in one step. recent_outputs: guess from other answers too.
-    draft_model: guesses where text has none as good. costs: seconds of the model's pass over n tokens, in the unit of
-    the draft model's.
+    max_draft: most tokens guessed for one request in one step. costs: seconds of the model's pass over n tokens, in
+    the unit of the draft model's. recent_outputs: guess from other answers too. draft_model: guesses where text has
+    none as good.
     drafted, accepted: guesses that were checked, and those that were right, by source.
     """
 
@@ -53,9 +53,9 @@ class Speculator:
         self,
         max_draft: int,
         *,
+        costs: PassCosts,
         recent_outputs: bool = True,
         draft_model: DraftModel | None = None,
-        costs: PassCosts = TYPICAL,
     ) -> None:
         self.max_draft = max_draft
         self.recent = RecentOutputs() if recent_outputs else None

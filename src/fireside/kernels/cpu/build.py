@@ -10,12 +10,14 @@ import hashlib
 import os
 import platform
 import shutil
-import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from fireside.folders import others_can_write
 from fireside.kernels.cpu.variants import Variant, processor_features, runnable
 
 SOURCES = Path(__file__).parent
@@ -27,6 +29,7 @@ TUNINGS = (("-march=native",), ("-mcpu=native",), ())
 # It takes libstdc++ from the system, as PyTorch does; a static one would call for a newer glibc than we do.
 PREBUILT_FLAGS = ("-s", f"-Wl,--version-script={SOURCES / 'exports.map'}")
 COMPILE_SECONDS = 300
+_KEEP_SECONDS = 30 * 24 * 3600  # a library that nobody used: of other sources, or of another compiler
 
 
 class NativeUnavailable(Exception):
@@ -66,20 +69,19 @@ def build_library(cache: Path | None = None) -> Path:
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fireside" / "kernels"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _refuse_shared(folder)
+        if others_can_write(folder):  # a library that another user could replace would run as us
+            raise NativeUnavailable(f"the cache folder {folder} can be written by other users (chmod 700 it)")
+        _remove_unused(folder, ".building-*", len(TUNINGS) * COMPILE_SECONDS)  # of those who were killed
         name = f"decoder-{_hash(_sources(), _run(compiler, '--version').stdout, compiler, _processor())}"
-        return _find(folder, name) or _compile(compiler, TUNINGS, folder, name)
+        if library := _find(folder, name):
+            return library
+        library = _compile(compiler, TUNINGS, folder, name)
+        _remove_unused(folder, "decoder-*.so", _KEEP_SECONDS)
+        return library
     except OSError as error:
         raise NativeUnavailable(
             f"the cache folder {folder} cannot be used: {error.strerror or error} (set XDG_CACHE_HOME to one that can)"
         ) from error
-
-
-def _refuse_shared(folder: Path) -> None:
-    """A library that another user could replace would run as us."""
-    info = folder.stat()
-    if info.st_uid != os.getuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise NativeUnavailable(f"the cache folder {folder} can be written by other users (chmod 700 it)")
 
 
 def _variant_name(variant: Variant) -> str:
@@ -112,6 +114,15 @@ def _find(folder: Path, name: str) -> Path | None:
         if path.name == _named(name, content):
             return path
     return None
+
+
+def _remove_unused(folder: Path, pattern: str, seconds: float) -> None:
+    """Files that have been neither read nor written for so long."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # another process may be faster
+            info = path.stat()
+            if time.time() - max(info.st_atime, info.st_mtime) > seconds:
+                path.unlink()
 
 
 def _processor() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -94,6 +95,16 @@ def pack_quantized(data: Tensor, kind: GGMLType, shape: tuple[int, int]) -> Pack
         chunks[0], rows=rows, weights=weights, scales=join("scales"), minimums=join("minimums"),
         scale_factors=join("scale_factors"), minimum_factors=join("minimum_factors"),
     )  # fmt: skip
+
+
+@cache
+def packed_bits(kind: GGMLType) -> float:
+    """Bits that a weight takes once it is packed, its share of the scales included: more than in the file for some."""
+    columns, row_bytes = BLOCK_LAYOUT[kind]
+    if columns == 1:
+        return 8 * row_bytes
+    tile = pack_quantized(torch.zeros(LANES, row_bytes, dtype=torch.uint8), kind, (LANES, columns))
+    return tile.nbytes * 8 / (LANES * columns)
 
 
 def _pack_rows(data: Tensor, kind: GGMLType, columns: int) -> PackedMatrix:
