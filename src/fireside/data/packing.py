@@ -35,13 +35,18 @@ class _Place:
 
 @dataclass(frozen=True)
 class PackingReport:
-    """One pass over the data. Shares of all tokens, and of all positions in rows. cut: of documents that fit a row."""
+    """One pass over the data.
+
+    dropped: share of tokens that are in no row. dropped_targets: tokens among them that loss would be taken of.
+    padding: share of the rows' positions. cuts: to fill a row, per document; cuts that length forces do not count.
+    """
 
     rows: int
     tokens: int
     dropped: float
+    dropped_targets: int
     padding: float
-    cut: float
+    cuts: float
 
 
 class PackedBatches:
@@ -72,7 +77,10 @@ class PackedBatches:
         pairs = [(source, segment(source, config.sequence_length)) for source in sources]
         self._sources = [source for source, segments in pairs if len(segments)]
         self._segments = [segments for _, segments in pairs if len(segments)]
+        self._documents = sum(len(source.lengths) for source in sources)
+        self._tokens_in_all = sum(int(source.lengths.sum()) for source in sources)
         self._dropped = sum(segments.dropped for _, segments in pairs)
+        self._dropped_targets = sum(segments.dropped_targets for _, segments in pairs)
         if not self._sources:
             raise DataError("there is nothing to train on: no source has a document with a token to learn")
         self._weights = [
@@ -82,7 +90,9 @@ class PackedBatches:
         if any(source.weight is None for source in sources) != all(source.weight is None for source in sources):
             raise DataError("some sources have a weight and some have none: give all of them one, or none")
         self._fingerprint = self._identity(may_cut)
-        self._orders = [_Order(source.name, len(s), config.seed) for source, s in zip(self._sources, self._segments, strict=True)]
+        self._orders = [
+            _Order(source.name, len(s), config.seed) for source, s in zip(self._sources, self._segments, strict=True)
+        ]
         self._window = 0
         self._drawn = [0] * len(self._sources)  # segments that each source gave before this window
         self._positions = [0] * len(self._sources)  # and the positions in them
@@ -138,19 +148,18 @@ class PackedBatches:
 
     def report(self) -> PackingReport:
         """What packing costs, worked out from lengths alone."""
-        rows = cut = 0
+        rows = cuts = 0
         for window in self._all_windows():
             rows += len(window)
-            cut += sum(piece.offset > 0 for row in window for _, piece in row)
+            cuts += sum(piece.offset > 0 for row in window for _, piece in row)
         positions = sum(segments.positions for segments in self._segments)
-        fit = sum(int((source.lengths - 1 <= self._config.sequence_length).sum()) for source in self._sources)
-        tokens = sum(int(source.lengths.sum()) for source in self._sources)
         return PackingReport(
             rows=rows,
-            tokens=tokens,
-            dropped=self._dropped / (tokens + self._dropped * (not self._sources)),
+            tokens=self._tokens_in_all,
+            dropped=self._dropped / self._tokens_in_all,
+            dropped_targets=self._dropped_targets,
             padding=1 - positions / (rows * self._config.sequence_length),
-            cut=cut / max(fit, 1),
+            cuts=cuts / self._documents,
         )
 
     def _identity(self, may_cut: bool) -> int:
@@ -207,7 +216,9 @@ class PackedBatches:
                 span = slice(at, at + piece.length)
                 ids, wanted = self._tokens(place, piece)
                 inputs[row, span] = ids[:-1]
-                labels[row, span] = ids[1:] if wanted is None else np.where(wanted[1:], ids[1:].astype(np.int64), IGNORED)
+                labels[row, span] = (
+                    ids[1:] if wanted is None else np.where(wanted[1:], ids[1:].astype(np.int64), IGNORED)
+                )
                 documents[row, span] = document
                 positions[row, span] = np.arange(piece.length)
                 at += piece.length

@@ -202,7 +202,9 @@ def _inputs(config: DataConfig, tokenizer: Tokenizer, template: ChatTemplate | N
     for source in config.sources:
         kind = source_kind(source)
         if kind != "documents" and template is None:
-            raise DataError(f"source {source.name} holds conversations ({kind}), and the tokenizer has no chat template")
+            raise DataError(
+                f"source {source.name} holds conversations ({kind}), and the tokenizer has no chat template"
+            )
         sources.append(
             SourceRecord(
                 name=source.name,
@@ -235,7 +237,9 @@ def _existing(folder: Path, inputs: Manifest) -> Manifest:
     for before, now in zip(found.sources, inputs.sources, strict=True):
         if before.files != now.files:
             changed = [new.path for new in now.files if new not in before.files] or [f.path for f in before.files]
-            raise DataError(f"{folder} was prepared from other data ({changed[0]}): choose another folder, or remove it")
+            raise DataError(
+                f"{folder} was prepared from other data ({changed[0]}): choose another folder, or remove it"
+            )
     return found
 
 

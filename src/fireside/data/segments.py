@@ -21,13 +21,14 @@ Integers = NDArray[np.int64]
 class Segments:
     """documents, starts, lengths: int64 [segments]; a segment's document, its first token there, its positions.
 
-    dropped: tokens that are in no segment.
+    dropped, dropped_targets: tokens that are in no segment, and those of them that loss would be taken of.
     """
 
     documents: Integers
     starts: Integers
     lengths: Integers
-    dropped: int
+    dropped: int = 0
+    dropped_targets: int = 0
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -44,7 +45,7 @@ def segment_documents(source: SourceTokens, length: int) -> Segments:
     documents = np.repeat(np.arange(len(positions), dtype=np.int64), counts)
     firsts = np.cumsum(counts) - counts
     starts = (np.arange(len(documents), dtype=np.int64) - np.repeat(firsts, counts)) * length
-    return Segments(documents, starts, np.minimum(length, positions[documents] - starts), dropped=0)
+    return Segments(documents, starts, np.minimum(length, positions[documents] - starts))
 
 
 def segment_conversations(source: SourceTokens, length: int) -> Segments:
@@ -56,15 +57,19 @@ def segment_conversations(source: SourceTokens, length: int) -> Segments:
     if not source.has_flags:
         raise DataError(f"source {source.name} holds plain documents, not conversations")
     found: list[tuple[int, int, int]] = []
-    kept = 0
+    dropped = dropped_targets = 0
     for document, tokens in enumerate(source.lengths.tolist()):
         flags = source.flags(document)
         for start, stop in [(0, tokens)] if tokens - 1 <= length else _cuts(flags, length):
-            if (flags[start + 1 : stop] & Flag.TARGET).any():
+            targets = int(np.count_nonzero(flags[start + 1 : stop] & Flag.TARGET))
+            if targets:
                 found.append((document, start, stop - start - 1))
-                kept += stop - start
+                dropped -= stop - start
+                dropped_targets -= targets
+        dropped += tokens
+        dropped_targets += int(np.count_nonzero(flags[1:] & Flag.TARGET))
     table = np.array(found, np.int64).reshape(-1, 3)
-    return Segments(table[:, 0], table[:, 1], table[:, 2], dropped=int(source.lengths.sum()) - kept)
+    return Segments(table[:, 0], table[:, 1], table[:, 2], dropped, dropped_targets)
 
 
 def _cuts(flags: NDArray[np.uint8], length: int) -> list[tuple[int, int]]:

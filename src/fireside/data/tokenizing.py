@@ -92,9 +92,7 @@ class Preparer:
         flags[rendered.turn_starts] |= Flag.TURN_START
         size = sum(len(str(message["content"]).encode("utf-8", "replace")) for message in conversation.messages)
         text = canonical(conversation.messages, conversation.tools)
-        return Prepared(
-            reasons, TokenizedDocument(np.array(rendered.ids, self._dtype), flags, size), text_hash(text)
-        )
+        return Prepared(reasons, TokenizedDocument(np.array(rendered.ids, self._dtype), flags, size), text_hash(text))
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
