@@ -21,7 +21,45 @@ def write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-WORDS = ["the", "be", "to", "of", "and", "that", "have", "with", "river", "stone", "mountain", "light", "morning", "window", "garden", "summer", "winter", "letter", "story", "travel", "quiet", "bright", "small", "great", "under", "over", "between", "carry", "follow", "answer", "remember", "paper", "market", "bread", "water", "house", "road"]
+WORDS = [
+    "the",
+    "be",
+    "to",
+    "of",
+    "and",
+    "that",
+    "have",
+    "with",
+    "river",
+    "stone",
+    "mountain",
+    "light",
+    "morning",
+    "window",
+    "garden",
+    "summer",
+    "winter",
+    "letter",
+    "story",
+    "travel",
+    "quiet",
+    "bright",
+    "small",
+    "great",
+    "under",
+    "over",
+    "between",
+    "carry",
+    "follow",
+    "answer",
+    "remember",
+    "paper",
+    "market",
+    "bread",
+    "water",
+    "house",
+    "road",
+]
 
 
 def prose(seed: int, words: int = 120) -> str:

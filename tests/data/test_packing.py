@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from fireside.data.shards import Flag, SourceTokens
 def documents(name: str, lengths: list[int], *, first: int = 0, weight: float | None = None) -> SourceTokens:
     """Documents whose token ids are all different, and count up."""
     ends = np.cumsum([0, *lengths])
-    ids = [np.arange(first + a, first + b, dtype=np.uint32) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    ids = [np.arange(first + a, first + b, dtype=np.uint32) for a, b in pairwise(ends)]
     return SourceTokens.from_documents(name, [(i, None) for i in ids], weight=weight)
 
 
@@ -111,7 +112,7 @@ def test_an_epoch_learns_every_token_once(sizes: list[int], length: int, toleran
     packing = config(length, padding_tolerance=tolerance)
     batches = PretrainingBatches([documents("a", sizes)], packing, rows=2)
     ends = np.cumsum([0, *sizes])
-    expected = {(i, i + 1) for a, b in zip(ends[:-1], ends[1:], strict=True) for i in range(a, b - 1)}
+    expected = {(i, i + 1) for a, b in pairwise(ends) for i in range(a, b - 1)}
     assert Counter(pair for batch in batches.one_pass() for pair in pairs(batch)) == Counter(expected)
 
 
@@ -168,8 +169,8 @@ def test_ranks_share_one_stream(sizes: list[int], length: int, world: int, rows:
         together = [rank.next_batch() for rank in ranks]
         assert torch.equal(torch.cat([batch.input_ids for batch in together]), expected.input_ids)
     assert {str(rank.state()) for rank in ranks} == {str(alone.state())}
-    held_out = [pairs(batch) for rank in ranks for batch in rank.one_pass()]
-    assert sorted(sum(held_out, [])) == sorted(pair for batch in alone.one_pass() for pair in pairs(batch))
+    held_out = [pair for rank in ranks for batch in rank.one_pass() for pair in pairs(batch)]
+    assert sorted(held_out) == sorted(pair for batch in alone.one_pass() for pair in pairs(batch))
 
 
 def test_a_position_of_something_else_is_refused() -> None:
@@ -195,6 +196,14 @@ def test_sources_are_mixed_by_weight() -> None:
     for batch in batch_list[:5]:  # and at every moment, not only over all
         inputs = [label for _, label in pairs(batch)]
         assert 0.6 < sum(label < 50_000 for label in inputs) / len(inputs) < 0.9
+
+
+def test_the_mix_is_kept_over_windows() -> None:
+    """One row a window, and one document a row: only what earlier windows took can say whose turn it is."""
+    sources = [documents("a", [21] * 40, weight=3), documents("b", [21] * 40, first=50_000, weight=1)]
+    batches = PretrainingBatches(sources, config(20, window_rows=1), rows=1)
+    taken = [int(batches.next_batch().input_ids[0, 0]) >= 50_000 for _ in range(40)]
+    assert sum(taken) == 10
 
 
 def test_without_weights_every_source_lasts_an_epoch() -> None:
@@ -244,6 +253,11 @@ def test_long_conversations_are_cut_where_a_user_speaks() -> None:
     assert starts == [0, 18, 36]
     assert all(source.flags(0)[start] & Flag.TURN_START for start in starts[1:])
     assert segments.dropped == 0
+
+
+def test_pieces_fill_a_row_to_the_last_position() -> None:
+    assert segment_conversations(conversations("c", [TALK * 3]), 17).lengths.tolist() == [17, 17, 17]
+    assert segment_conversations(conversations("c", [TALK * 3]), 16).lengths.max() < 16
 
 
 def test_a_turn_longer_than_a_row_is_cut_at_a_message() -> None:
