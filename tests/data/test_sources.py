@@ -255,3 +255,15 @@ def test_hugging_face_datasets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_configs_are_checked(sources: list[dict[str, Any]], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         DataConfig.model_validate({"sources": sources})
+
+
+def test_none_can_be_written_in_toml() -> None:
+    values = {"sources": [{"name": "a", "path": "none", "separator": "none"}]}
+    values["cleaning"] = {"repetition": "none", "quality": {"min_words": "none"}}
+    config = DataConfig.model_validate(values)
+    assert config.cleaning.repetition is None
+    assert config.cleaning.quality is not None
+    assert config.cleaning.quality.min_words is None
+    assert (config.sources[0].separator, config.sources[0].path) == (None, "none")
+    with pytest.raises(ValueError, match="pii"):
+        DataConfig.model_validate(values | {"cleaning": {"pii": "none"}})
