@@ -223,7 +223,7 @@ class PackingConfig(_Config):
     sequence_length: int = Field(default=1024, ge=2, description="Tokens in a row.")
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="Decides the order of documents and rows.")
     padding_tolerance: float = Field(
-        default=0.01,
+        default=0.02,
         ge=0,
         le=1,
         description="A gap up to this share of a row is padded rather than a document cut to fill it.",
