@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -206,6 +207,17 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     make(config(folder, shard_tokens=1024, processes=int(sys.argv[2])), folder / "set", on_progress=slowly)
 """
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Any, array: Any, **settings: Any) -> None:
+        file.write(b"the beginning")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fireside.data.shards.np.save", full)
+    with pytest.raises(DataError, match=r"cannot be written: .*No space left"):
+        make(config(tmp_path), tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chats.jsonl", "texts.jsonl"]
 
 
 def start_slowly(folder: Path, processes: int) -> subprocess.Popen[str]:

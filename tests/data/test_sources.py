@@ -225,6 +225,8 @@ def test_texts_for_a_tokenizer(tmp_path: Path) -> None:
         SourceConfig(name="b", path=str(tmp_path / "b.jsonl")),
     )
     assert list(read_texts(sources)) == ["prose", "Hi", "Hello"]
+    held_out = sources[0].model_copy(update={"use": "validation"})
+    assert list(read_texts((held_out, sources[1]))) == ["Hi", "Hello"]
 
 
 def test_hugging_face_datasets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
