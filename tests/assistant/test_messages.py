@@ -8,7 +8,7 @@ import pytest
 
 from fireside.assistant.errors import PromptError
 from fireside.assistant.messages import find_refused, normalised
-from fireside.assistant.tool_calls.fallback import with_tools_as_text
+from fireside.tokenizers.tools_as_text import with_tools_as_text
 from fireside.tokenizers.chat_template import TemplateError
 from tests.assistant.models import CLOCK
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fireside.assistant.tool_calls.format import HERMES, LLAMA3_JSON, ToolCallFormat, native_format
+from fireside.tokenizers.tool_call_format import HERMES, LLAMA3_JSON, ToolCallFormat, native_format
 from fireside.assistant.tool_calls.parser import ToolCallParser
 from tests.assistant.models import HERMES_TEMPLATE, LLAMA_TEMPLATE, call, pieces
 

@@ -15,7 +15,7 @@ from fireside.assistant.encoding import Prompt, PromptEncoder, param_of
 from fireside.assistant.errors import ContextLengthExceeded, PromptError
 from fireside.assistant.structured import GrammarChecker, GrammarPart, answer_part
 from fireside.assistant.text import ChatPrompt, CompletionPrompt, TextChunk, TextOptions, ToolChoiceMode
-from fireside.assistant.tool_calls.format import HERMES, ToolCallFormat, native_format
+from fireside.tokenizers.tool_call_format import HERMES, ToolCallFormat, native_format
 from fireside.assistant.tool_calls.grammar import answer_or_calls, calls_grammar, is_strict
 from fireside.assistant.tool_calls.parser import ToolCallParser
 from fireside.engine.client import EngineClient, EngineUnavailable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -20,6 +21,21 @@ Marker = Callable[[str], str]
 
 class TemplateError(FiresideError):
     """A chat template is broken, or cannot render the conversation it was given."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A rendered conversation and where each message lies in it.
+
+    text: with `mark` before what only looks like a control token (`Tokenizer.encode_marked`). ends: where each message
+    ends and the next begins. openings: where the assistant's own words begin, for its messages. None where the
+    template writes a beginning of the conversation otherwise than in the whole.
+    """
+
+    text: str
+    mark: str
+    ends: tuple[int | None, ...]
+    openings: tuple[int | None, ...]
 
 
 class ChatTemplate:
@@ -83,6 +99,53 @@ class ChatTemplate:
         """
         data = _Conversation(messages, tools, variables or {})
         end, mark = self._unused(data, 2)
+        self._mark(data, tokenizer, mark)
+        text = self._render(data, add_generation_prompt, end if continue_final_message else None)
+        return tokenizer.encode_marked(text.replace(escaped(mark), mark), mark, limit=limit)
+
+    def render_turns(
+        self,
+        tokenizer: Tokenizer,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> Turns:
+        """The whole conversation, for training on. Control tokens come from the template alone, as in `encode`.
+
+        A message's place is found by rendering what leads up to it, so that it holds for any template. Raises
+        `TemplateError`.
+        """
+        data = _Conversation(messages, tools, variables or {})
+        (mark,) = self._unused(data, 1)
+        self._mark(data, tokenizer, mark)
+        every = data.messages
+
+        def render(count: int, *, opening: bool = False) -> str:
+            data.messages = every[:count]
+            return self._render(data, opening, None).replace(escaped(mark), mark)
+
+        text = render(len(every))
+
+        def place(count: int, *, opening: bool = False) -> int | None:
+            try:
+                part = render(count, opening=opening)
+            except TemplateError:  # some refuse a conversation that ends with this message
+                return None
+            return len(part) if text.startswith(part) else None
+
+        ends = tuple(place(count) for count in range(1, len(every)))
+        return Turns(
+            text=text,
+            mark=mark,
+            ends=(*ends, len(text)),
+            openings=tuple(
+                place(index, opening=True) if message.get("role") == "assistant" else None
+                for index, message in enumerate(every)
+            ),
+        )
+
+    def _mark(self, data: _Conversation, tokenizer: Tokenizer, mark: str) -> None:
         special = frozenset(token for token, is_special in tokenizer.added_tokens.items() if is_special)
         written = {token for token in tokenizer.added_tokens if not token.isspace() and token in self._literals}
         everyone, assistant = look_alikes(special | written), look_alikes(special)
@@ -90,8 +153,6 @@ class ChatTemplate:
             everyone=lambda text: everyone.mark(text, mark),
             assistant=lambda text: assistant.mark(text, mark),
         )
-        text = self._render(data, add_generation_prompt, end if continue_final_message else None)
-        return tokenizer.encode_marked(text.replace(escaped(mark), mark), mark, limit=limit)
 
     def _unused(self, data: _Conversation, count: int) -> list[str]:
         free = unused_characters([self.source, *data.strings()], count)
@@ -130,7 +191,7 @@ class _Conversation:
     def __init__(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any]
     ) -> None:
-        self.messages: list[dict[str, Any]] = [_adapt(message) for message in messages]
+        self.messages: list[dict[str, Any]] = [adapted_message(message) for message in messages]
         self.tools: Any = _copy(tools) or None
         self.variables: dict[str, Any] = _copy(variables)
 
@@ -150,7 +211,8 @@ class _Conversation:
         self.messages[-1]["content"] += text
 
 
-def _adapt(message: Message) -> dict[str, Any]:
+def adapted_message(message: Message) -> dict[str, Any]:
+    """A copy of a message as templates expect it: see `ChatTemplate`."""
     adapted = {key: value for key, value in _copy(message).items() if value is not None}
     adapted["content"] = _text(adapted.get("content", ""))
     if not adapted.get("tool_calls", True):

@@ -12,7 +12,9 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,24 @@ class Tokenizer:
         `limit` as in `encode`."""
         return self._encode(self._alias(text, special=True, mark=mark).replace(mark, ""), limit)
 
+    def encode_spans(
+        self, text: str, mark: str, spans: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """As `encode_marked`, and for each of `spans` (start and stop in `text`) the tokens that touch it: their first
+        index and the one after their last. No span may begin or end within a control token's spelling."""
+        cuts = sorted({0, len(text), *(end for span in spans for end in span)})
+        pieces = [self._alias(text[a:b], special=True, mark=mark).replace(mark, "") for a, b in pairwise(cuts)]
+        place = dict(zip(cuts, accumulate(map(len, pieces), initial=0), strict=True))  # in what Rust gets
+        (encoding,) = self._backend.encode_batch(["".join(pieces)], add_special_tokens=False)
+        ids = self._real_ids(encoding.ids)
+        offsets: list[tuple[int, int]] = encoding.offsets
+        if len(ids) != len(offsets):  # a control token made by merges, and spelled out
+            offsets = [o for i, o in zip(encoding.ids, encoding.offsets, strict=True) for _ in self._spell_out(i)]
+        starts, stops = [start for start, _ in offsets], [stop for _, stop in offsets]
+        return ids, [
+            (bisect_right(stops, place[start]), bisect_left(starts, place[stop])) for start, stop in spans
+        ]
+
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of `ids`. Bytes that are not UTF-8 become U+FFFD; ids without a token are passed over."""
         skipped = self.special_token_ids if skip_special_tokens else frozenset()
@@ -188,7 +208,10 @@ class Tokenizer:
     def _encode(self, aliased: str, limit: int | None) -> list[int]:
         if limit is not None and len(aliased) > SLICE:
             self._check_length(aliased, limit)
-        ids = self._rust_ids(aliased)
+        return self._real_ids(self._rust_ids(aliased))
+
+    def _real_ids(self, ids: list[int]) -> list[int]:
+        """Rust's ids with those of aliases replaced, and without control tokens that merges made of plain text."""
         if not self._never_in_text.isdisjoint(ids):
             ids = [part for i in ids for part in self._spell_out(i)]
         first, real = self.vocab_size, self._alias_ids

@@ -9,7 +9,7 @@ from typing import Any
 
 from fireside.assistant.errors import PromptError
 from fireside.assistant.structured import GrammarPart, json_schema_part, lark_text
-from fireside.assistant.tool_calls.format import ToolCallFormat
+from fireside.tokenizers.tool_call_format import ToolCallFormat
 
 _MAX_PARALLEL_CALLS = 32  # small models repeat themselves for as long as they may
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from fireside.assistant.stop_strings import held_back
 from fireside.assistant.text import ToolCallDelta
-from fireside.assistant.tool_calls.format import ToolCallFormat
+from fireside.tokenizers.tool_call_format import ToolCallFormat
 
 _WHITESPACE = " \t\r\n"
 _ARGUMENT_KEYS = ("arguments", "parameters")  # models taught one of them write the other now and then

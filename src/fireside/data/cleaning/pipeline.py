@@ -1,0 +1,82 @@
+"""The blocks that a config asks for, in order, and a document's way through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from fireside.data.cleaning.classifier import QualityClassifier, judge_by
+from fireside.data.cleaning.decontamination import drop_contaminated
+from fireside.data.cleaning.language import keep_languages
+from fireside.data.cleaning.outcome import Block, Reason
+from fireside.data.cleaning.pii import mask_pii, masked
+from fireside.data.cleaning.quality import judge_quality
+from fireside.data.cleaning.repetition import judge_repetition
+from fireside.data.cleaning.unicode import repair_unicode, repaired
+from fireside.data.cleaning.words import Hashes
+from fireside.data.config import CleaningConfig
+from fireside.data.documents import Conversation, Document
+
+
+def build_blocks(config: CleaningConfig, evaluation: Hashes) -> list[Block]:
+    """`evaluation`: what `evaluation_runs` found. Raises `DataError` for a classifier that cannot be read."""
+    blocks: list[Block] = []
+    if config.unicode:
+        blocks.append(repair_unicode)
+    if config.languages:
+        blocks.append(keep_languages(config.languages, config.min_language_probability))
+    if config.quality is not None:
+        blocks.append(judge_quality(config.quality))
+    if config.repetition is not None:
+        blocks.append(judge_repetition(config.repetition))
+    if config.classifier is not None:
+        blocks.append(judge_by(_classifier(config.classifier.path), config.classifier.threshold))
+    if len(evaluation):
+        blocks.append(drop_contaminated(evaluation, config.decontamination_ngram))
+    if config.pii:
+        blocks.append(mask_pii)
+    return blocks
+
+
+def clean(document: Document, blocks: Iterable[Block]) -> tuple[Document | None, list[Reason]]:
+    """The document as the blocks leave it, None if one dropped it, and the reasons of all that was done."""
+    reasons = []
+    current: Document | None = document
+    for block in blocks:
+        assert current is not None
+        outcome = block(current)
+        current = outcome.document
+        if outcome.reason is not None:
+            reasons.append(outcome.reason)
+        if current is None:
+            break
+    return current, reasons
+
+
+def clean_conversation(conversation: Conversation, config: CleaningConfig) -> tuple[Conversation, list[Reason]]:
+    """With the messages' text repaired and masked; the rules on quality are made for documents."""
+    reasons: dict[Reason, None] = {}
+    messages = []
+    for message in conversation.messages:
+        text = str(message["content"])
+        for wanted, change, reason in ((config.unicode, repaired, Reason.UNICODE), (config.pii, masked, Reason.PII)):
+            changed = change(text) if wanted else text
+            if changed != text:
+                text = changed
+                reasons[reason] = None
+        messages.append({**message, "content": text})
+    return (
+        Conversation(messages=messages, id=conversation.id, source=conversation.source, tools=conversation.tools),
+        list(reasons),
+    )
+
+
+@cache
+def _classifier(path: Path) -> QualityClassifier:
+    return QualityClassifier.load(path.expanduser())
+
+
+def reasons_in_order(reasons: Sequence[Reason]) -> list[Reason]:
+    """As the enumeration has them."""
+    return sorted(reasons, key=list(Reason).index)
