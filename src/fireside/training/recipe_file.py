@@ -17,6 +17,7 @@ from fireside.training.recipe import Recipe, TrainingConfig
 
 SHARED = "training"  # the table whose values every stage takes
 _STAGES = ("pretrain", "sft")
+_BUDGETS = {"tokens": "epochs", "epochs": "tokens"}  # each says how long to train: the later word replaces the other
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -85,6 +86,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         target[_index(target, last, override)] = value
     elif isinstance(target, dict):
         target[last] = value
+        target.pop(_BUDGETS.get(last, ""), None)
     else:
         raise RecipeError(f"{override!r}: {'.'.join(path)} is not a table")
 
@@ -119,7 +121,8 @@ def _share(raw: dict[str, Any], overrides: Iterable[str], source: str) -> None:
             raise RecipeError(f"{override!r} has no effect: every stage sets {key} itself; override {_STAGES[-1]}.{key}")
     for stage in stages:
         for key, value in shared.items():
-            stage.setdefault(key, value)
+            if _BUDGETS.get(key, "") not in stage:
+                stage.setdefault(key, value)
 
 
 def _anchor(raw: dict[str, Any], folder: Path) -> None:
