@@ -76,7 +76,7 @@ $(HAS_RUN): $(HAS_PIP) pyproject.toml $(PINS)
 	@touch $@
 
 $(HAS_TEST): $(HAS_PIP) pyproject.toml $(PINS)
-	$(INSTALL) --group test --group lint
+	$(INSTALL)[train] --group test --group lint
 	@touch $(HAS_RUN) $@
 
 # torch keeps its pin: a newer one is a decision (it decides gigabytes of CUDA packages), made by editing that line.
@@ -85,7 +85,7 @@ lock: $(HAS_PIP)
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet $(PIP_PIN)
 	grep '^torch==' $(PINS) > build/lock/torch.txt
-	build/lock/bin/python -m pip install --constraint build/lock/torch.txt --group test --group lint hatchling --editable .
+	build/lock/bin/python -m pip install --constraint build/lock/torch.txt --group test --group lint hatchling --editable .[train]
 	grep '^#' $(PINS) > build/lock/constraints.txt
 	build/lock/bin/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+.*//' >> build/lock/constraints.txt
 	mv build/lock/constraints.txt $(PINS)

@@ -8,8 +8,8 @@ import pytest
 
 from fireside.assistant.errors import PromptError
 from fireside.assistant.messages import find_refused, normalised
-from fireside.tokenizers.tools_as_text import with_tools_as_text
 from fireside.tokenizers.chat_template import TemplateError
+from fireside.tokenizers.tools_as_text import with_tools_as_text
 from tests.assistant.models import CLOCK
 
 USER: dict[str, Any] = {"role": "user", "content": "Hi"}

@@ -14,8 +14,8 @@ from llguidance import LLMatcher, LLTokenizer
 from fireside.assistant.errors import PromptError
 from fireside.assistant.structured import MAX_GRAMMAR_BYTES, GrammarChecker, answer_part, json_schema_part
 from fireside.assistant.text import OutputConstraint
-from fireside.tokenizers.tool_call_format import HERMES, LLAMA3_JSON, ToolCallFormat
 from fireside.assistant.tool_calls.grammar import answer_or_calls, calls_grammar
+from fireside.tokenizers.tool_call_format import HERMES, LLAMA3_JSON, ToolCallFormat
 from tests.assistant.models import CLOCK, WEATHER, call, tiny_tokenizer
 
 BYTES = LLTokenizer("byte")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fireside.tokenizers.tool_call_format import HERMES, LLAMA3_JSON, ToolCallFormat, native_format
 from fireside.assistant.tool_calls.parser import ToolCallParser
+from fireside.tokenizers.tool_call_format import HERMES, LLAMA3_JSON, ToolCallFormat, native_format
 from tests.assistant.models import HERMES_TEMPLATE, LLAMA_TEMPLATE, call, pieces
 
 NAMES = ("weather", "clock")

@@ -10,9 +10,9 @@ from fireside.assistant.errors import ContextLengthExceeded, PromptError
 from fireside.assistant.messages import find_refused, normalised
 from fireside.assistant.preamble import Preambles
 from fireside.assistant.text import ChatPrompt, CompletionPrompt, ToolChoiceMode
-from fireside.tokenizers.tools_as_text import with_tools_as_text
 from fireside.tokenizers.chat_template import ChatTemplate, TemplateError
 from fireside.tokenizers.tokenizer import Tokenizer, TooManyTokens
+from fireside.tokenizers.tools_as_text import with_tools_as_text
 
 Prompt = ChatPrompt | CompletionPrompt
 

@@ -15,14 +15,15 @@ from fireside.assistant.encoding import Prompt, PromptEncoder, param_of
 from fireside.assistant.errors import ContextLengthExceeded, PromptError
 from fireside.assistant.structured import GrammarChecker, GrammarPart, answer_part
 from fireside.assistant.text import ChatPrompt, CompletionPrompt, TextChunk, TextOptions, ToolChoiceMode
-from fireside.tokenizers.tool_call_format import HERMES, ToolCallFormat, native_format
 from fireside.assistant.tool_calls.grammar import answer_or_calls, calls_grammar, is_strict
 from fireside.assistant.tool_calls.parser import ToolCallParser
 from fireside.engine.client import EngineClient, EngineUnavailable
 from fireside.engine.messages import FinishReason, GenerationOutput, GenerationRequest
 from fireside.models.local import GenerationDefaults, LocalModel
+from fireside.models.text_parts import template_for
 from fireside.tokenizers.chat_template import ChatTemplate
 from fireside.tokenizers.tokenizer import Tokenizer
+from fireside.tokenizers.tool_call_format import HERMES, ToolCallFormat, native_format
 
 _MAX_STOP_LENGTH = 1024  # characters; every piece of text is held against every stop string
 
@@ -76,10 +77,7 @@ class TextModel:
     ) -> TextModel:
         """The model on disk, answered for by `engine`. Raises ModelError or TemplateError for unusable files."""
         tokenizer = model.load_tokenizer()
-        template = None
-        if model.chat_template is not None:
-            bos, eos = (_spelling(tokenizer, i) for i in (tokenizer.bos_token_id, tokenizer.eos_token_id))
-            template = ChatTemplate(model.chat_template, bos_token=bos, eos_token=eos)
+        template = None if model.chat_template is None else template_for(tokenizer, model.chat_template)
         own = model.config.max_position_embeddings
         return cls(
             name=model.name,
@@ -259,7 +257,3 @@ def _check_stop_strings(stop: Sequence[str]) -> None:
             raise PromptError(
                 f"A stop string has 1 to {_MAX_STOP_LENGTH:,} characters, not {len(string):,}.", param="stop"
             )
-
-
-def _spelling(tokenizer: Tokenizer, token_id: int | None) -> str | None:
-    return None if token_id is None else tokenizer.token_bytes(token_id).decode("utf-8", errors="replace")

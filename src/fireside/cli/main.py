@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from fireside.cli import chat, models, pull, serve, version
+from fireside.cli import chat, data, models, pull, serve, tokenizer, version
 from fireside.errors import FiresideError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app.command()(serve.serve)
 app.command()(chat.chat)
 app.command()(pull.pull)
 app.command()(models.models)
+app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(data.app, name="data")
 app.command()(version.version)
 
 

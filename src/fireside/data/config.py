@@ -38,34 +38,36 @@ class SourceConfig(_Config):
         description="A file, a folder, a glob (data/**/*.txt), or hf:OWNER/DATASET for a Hugging Face dataset.",
     )
     format: Literal["auto", "text", "jsonl", "parquet"] = Field(
-        "auto", description="How files are read; auto goes by their endings, compressed ones (.gz) included."
+        default="auto", description="How files are read; auto goes by their endings, compressed ones (.gz) included."
     )
     kind: Literal["auto", "documents", "openai", "sharegpt", "alpaca"] = Field(
-        "auto", description="Plain documents or a form of conversations; auto looks at the first row."
+        default="auto", description="Plain documents or a form of conversations; auto looks at the first row."
     )
-    text_field: str = Field("text", min_length=1, description="The column or key that holds a document's text.")
-    id_field: str | None = Field(None, description="The column or key of a document's id; none: file and row.")
+    text_field: str = Field(default="text", min_length=1, description="The column or key that holds a document's text.")
+    id_field: str | None = Field(default=None, description="The column or key of a document's id; none: file and row.")
     separator: str | None = Field(
-        None, min_length=1, description="Cuts a text file into documents where it stands; none: one document a file."
+        default=None,
+        min_length=1,
+        description="Cuts a text file into documents where it stands; none: one document a file.",
     )
-    encoding: str = Field("utf-8", description="Of text files without a byte order mark.")
-    subset: str | None = Field(None, description="A Hugging Face dataset's configuration.")
-    hf_split: str = Field("train", description="A Hugging Face dataset's split.")
+    encoding: str = Field(default="utf-8", description="Of text files without a byte order mark.")
+    subset: str | None = Field(default=None, description="A Hugging Face dataset's configuration.")
+    hf_split: str = Field(default="train", description="A Hugging Face dataset's split.")
     use: Literal["split", "train", "validation"] = Field(
-        "split", description="Divide by each document's hash into training and validation, or take all for one."
+        default="split", description="Divide by each document's hash into training and validation, or take all for one."
     )
     weight: float | None = Field(
-        None, gt=0, description="Share of training tokens, relative to other sources; none: by its size."
+        default=None, gt=0, description="Share of training tokens, relative to other sources; none: by its size."
     )
-    licence: str = Field("not stated", min_length=1, description="Licence of the data, noted in the manifest.")
-    note: str = Field("", description="Provenance in a sentence, noted in the manifest.")
+    licence: str = Field(default="not stated", min_length=1, description="Licence of the data, noted in the manifest.")
+    note: str = Field(default="", description="Provenance in a sentence, noted in the manifest.")
     on_error: Literal["skip", "fail"] = Field(
-        "skip", description="A malformed row or unreadable file: skip and count it, or end the preparation."
+        default="skip", description="A malformed row or unreadable file: skip and count it, or end the preparation."
     )
     max_document_bytes: int = Field(
-        64_000_000, ge=1000, description="A longer text file is cut at a line; a longer row is malformed."
+        default=64_000_000, ge=1000, description="A longer text file is cut at a line; a longer row is malformed."
     )
-    limit: int | None = Field(None, ge=1, description="At most so many documents or conversations; none: all.")
+    limit: int | None = Field(default=None, ge=1, description="At most so many documents or conversations; none: all.")
 
 
 class QualityConfig(_Config):
@@ -74,40 +76,46 @@ class QualityConfig(_Config):
     The defaults keep books as well as web pages: Gopher's upper limit of 100,000 words is off.
     """
 
-    min_words: int | None = Field(50, ge=0, description="Fewest words of a document (Gopher).")
-    max_words: int | None = Field(None, ge=1, description="Most words of a document (Gopher: 100,000).")
-    min_mean_word_length: float | None = Field(3.0, ge=0, description="Characters a word, at least (Gopher).")
-    max_mean_word_length: float | None = Field(10.0, ge=0, description="Characters a word, at most (Gopher).")
-    max_symbol_ratio: float | None = Field(0.1, ge=0, description="Hash signs or ellipses per word (Gopher).")
-    max_bullet_lines: float | None = Field(0.9, ge=0, le=1, description="Share of lines that are bullets (Gopher).")
+    min_words: int | None = Field(default=50, ge=0, description="Fewest words of a document (Gopher).")
+    max_words: int | None = Field(default=None, ge=1, description="Most words of a document (Gopher: 100,000).")
+    min_mean_word_length: float | None = Field(default=3.0, ge=0, description="Characters a word, at least (Gopher).")
+    max_mean_word_length: float | None = Field(default=10.0, ge=0, description="Characters a word, at most (Gopher).")
+    max_symbol_ratio: float | None = Field(default=0.1, ge=0, description="Hash signs or ellipses per word (Gopher).")
+    max_bullet_lines: float | None = Field(
+        default=0.9, ge=0, le=1, description="Share of lines that are bullets (Gopher)."
+    )
     max_ellipsis_lines: float | None = Field(
-        0.3, ge=0, le=1, description="Share of lines that end in an ellipsis (Gopher)."
+        default=0.3, ge=0, le=1, description="Share of lines that end in an ellipsis (Gopher)."
     )
-    min_alphabetic_words: float | None = Field(0.8, ge=0, le=1, description="Share of words with a letter (Gopher).")
+    min_alphabetic_words: float | None = Field(
+        default=0.8, ge=0, le=1, description="Share of words with a letter (Gopher)."
+    )
     min_stop_words: int | None = Field(
-        2, ge=0, description="Different common words of the language, where its list is known (Gopher)."
+        default=2, ge=0, description="Different common words of the language, where its list is known (Gopher)."
     )
-    no_lorem_ipsum: bool = Field(True, description="Drops filler text (C4).")
-    no_curly_brackets: bool = Field(False, description="Drops text with a curly bracket, as code has (C4).")
+    no_lorem_ipsum: bool = Field(default=True, description="Drops filler text (C4).")
+    no_curly_brackets: bool = Field(default=False, description="Drops text with a curly bracket, as code has (C4).")
     min_punctuated_lines: float | None = Field(
-        0.12, ge=0, le=1, description="Share of lines that end a sentence (FineWeb)."
+        default=0.12, ge=0, le=1, description="Share of lines that end a sentence (FineWeb)."
     )
     max_short_lines: float | None = Field(
-        0.67, ge=0, le=1, description="Share of lines under 30 characters (FineWeb); poetry may want it off."
+        default=0.67, ge=0, le=1, description="Share of lines under 30 characters (FineWeb); poetry may want it off."
     )
 
 
 class RepetitionConfig(_Config):
     """Gopher's limits on repetition. None switches a rule off."""
 
-    max_duplicate_lines: float | None = Field(0.3, ge=0, le=1, description="Share of lines seen before.")
-    max_duplicate_line_characters: float | None = Field(0.2, ge=0, le=1, description="The same, by characters.")
-    max_duplicate_paragraphs: float | None = Field(0.3, ge=0, le=1, description="Share of paragraphs seen before.")
+    max_duplicate_lines: float | None = Field(default=0.3, ge=0, le=1, description="Share of lines seen before.")
+    max_duplicate_line_characters: float | None = Field(default=0.2, ge=0, le=1, description="The same, by characters.")
+    max_duplicate_paragraphs: float | None = Field(
+        default=0.3, ge=0, le=1, description="Share of paragraphs seen before."
+    )
     max_top_ngram: tuple[float, float, float] | None = Field(
-        (0.2, 0.18, 0.16), description="Share of characters in the most frequent run of 2, 3 and 4 words."
+        default=(0.2, 0.18, 0.16), description="Share of characters in the most frequent run of 2, 3 and 4 words."
     )
     max_duplicate_ngrams: tuple[float, float, float, float, float, float] | None = Field(
-        (0.15, 0.14, 0.13, 0.12, 0.11, 0.10),
+        default=(0.15, 0.14, 0.13, 0.12, 0.11, 0.10),
         description="Share of words that lie in repeated runs of 5, 6, 7, 8, 9 and 10 words.",
     )
 
@@ -116,54 +124,66 @@ class ClassifierConfig(_Config):
     """A quality classifier trained by `fireside data train-classifier`."""
 
     path: Path = Field(description="The classifier's safetensors file.")
-    threshold: float = Field(0.5, ge=0, le=1, description="Documents with a lower probability of being good go.")
+    threshold: float = Field(
+        default=0.5, ge=0, le=1, description="Documents with a lower probability of being good go."
+    )
 
 
 class DeduplicationConfig(_Config):
     """Exact and near duplicates, over all sources in their order."""
 
-    exact: bool = Field(True, description="Drops a text that was seen before, whitespace and case aside.")
-    near: bool = Field(True, description="Drops near duplicates by MinHash over runs of words.")
-    ngram: int = Field(5, ge=1, le=20, description="Words in a run.")
-    bands: int = Field(14, ge=1, le=64, description="Bands of the signature; one equal band makes a duplicate.")
-    rows: int = Field(8, ge=1, le=32, description="Hashes in a band; 14 bands of 8 find a similarity of about 0.75.")
+    exact: bool = Field(default=True, description="Drops a text that was seen before, whitespace and case aside.")
+    near: bool = Field(default=True, description="Drops near duplicates by MinHash over runs of words.")
+    ngram: int = Field(default=5, ge=1, le=20, description="Words in a run.")
+    bands: int = Field(default=14, ge=1, le=64, description="Bands of the signature; one equal band makes a duplicate.")
+    rows: int = Field(
+        default=8, ge=1, le=32, description="Hashes in a band; 14 bands of 8 find a similarity of about 0.75."
+    )
     memory_mb: int = Field(
-        256, ge=1, description="For what was seen; when it is full, the oldest texts begin to be forgotten."
+        default=256, ge=1, description="For what was seen; when it is full, the oldest texts begin to be forgotten."
     )
 
 
 class CleaningConfig(_Config):
     """The blocks a document passes, in this order. Conversations pass only Unicode repair, PII and exact duplicates."""
 
-    unicode: bool = Field(True, description="Repairs mojibake, composes to NFC, removes control characters.")
+    unicode: bool = Field(default=True, description="Repairs mojibake, composes to NFC, removes control characters.")
     languages: tuple[str, ...] = Field(
-        (), description="Keeps only these languages (ISO 639-1: en, fr, ...); none: keeps all and looks for none."
+        default=(),
+        description="Keeps only these languages (ISO 639-1: en, fr, ...); none: keeps all and looks for none.",
     )
-    min_language_probability: float = Field(0.65, ge=0, le=1, description="A less certain language is not kept.")
-    quality: QualityConfig | None = Field(QualityConfig(), description="Quality rules; none: off.")
-    repetition: RepetitionConfig | None = Field(RepetitionConfig(), description="Repetition rules; none: off.")
-    pii: bool = Field(True, description="Masks e-mail addresses, phone, card and IP numbers.")
-    classifier: ClassifierConfig | None = Field(None, description="Drops what a trained classifier finds poor.")
-    deduplication: DeduplicationConfig | None = Field(DeduplicationConfig(), description="Duplicates; none: off.")
+    min_language_probability: float = Field(
+        default=0.65, ge=0, le=1, description="A less certain language is not kept."
+    )
+    quality: QualityConfig | None = Field(default=QualityConfig(), description="Quality rules; none: off.")
+    repetition: RepetitionConfig | None = Field(default=RepetitionConfig(), description="Repetition rules; none: off.")
+    pii: bool = Field(default=True, description="Masks e-mail addresses, phone, card and IP numbers.")
+    classifier: ClassifierConfig | None = Field(default=None, description="Drops what a trained classifier finds poor.")
+    deduplication: DeduplicationConfig | None = Field(
+        default=DeduplicationConfig(), description="Duplicates; none: off."
+    )
     decontaminate: tuple[str, ...] = Field(
-        (), description="Evaluation files (text, JSONL or Parquet; globs): documents that share a run of words go."
+        default=(),
+        description="Evaluation files (text, JSONL or Parquet; globs): documents that share a run of words go.",
     )
-    decontamination_ngram: int = Field(13, ge=5, le=50, description="Words in that run.")
+    decontamination_ngram: int = Field(default=13, ge=5, le=50, description="Words in that run.")
 
 
 class DataConfig(_Config):
-    """A dataset: sources, cleaned, tokenised and divided. What `prepare` makes is a function of this and a tokenizer."""
+    """A dataset: sources, cleaned, tokenised and divided. What `prepare` makes depends on this and the tokenizer."""
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="In order: the first keeps a duplicate.")
-    cleaning: CleaningConfig = Field(CleaningConfig(), description="What documents pass before they are kept.")
+    cleaning: CleaningConfig = Field(default=CleaningConfig(), description="What documents pass before they are kept.")
     validation_fraction: float = Field(
-        0.005, ge=0, lt=1, description="Share of documents held out, chosen by a hash of each document's text."
+        default=0.005, ge=0, lt=1, description="Share of documents held out, chosen by a hash of each document's text."
     )
     validation_name: str = Field(
-        "validation-1", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Names the split and salts that hash."
+        default="validation-1", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Names the split and salts that hash."
     )
-    shard_tokens: int = Field(1 << 24, ge=1024, description="Tokens in a shard.")
-    processes: int = Field(0, ge=0, le=1024, description="That clean and tokenise; 0: one per core. Results do not vary.")
+    shard_tokens: int = Field(default=1 << 24, ge=1024, description="Tokens in a shard.")
+    processes: int = Field(
+        default=0, ge=0, le=1024, description="That clean and tokenise; 0: one per core. Results do not vary."
+    )
 
     @field_validator("sources")
     @classmethod
@@ -172,6 +192,9 @@ class DataConfig(_Config):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two sources are named {twice[0]!r}")
+        weighted = [source.weight is not None for source in value if source.use != "validation"]
+        if any(weighted) != all(weighted):
+            raise ValueError("some sources have a weight and some have none: give all of them one, or none")
         return value
 
     @model_validator(mode="after")
@@ -185,9 +208,14 @@ class DataConfig(_Config):
 class PackingConfig(_Config):
     """How documents become rows of a batch."""
 
-    sequence_length: int = Field(1024, ge=2, description="Tokens in a row.")
-    seed: int = Field(0, ge=0, lt=1 << 63, description="Decides the order of documents and rows.")
+    sequence_length: int = Field(default=1024, ge=2, description="Tokens in a row.")
+    seed: int = Field(default=0, ge=0, lt=1 << 63, description="Decides the order of documents and rows.")
     padding_tolerance: float = Field(
-        0.01, ge=0, le=1, description="A gap up to this share of a row is padded rather than a document cut to fill it."
+        default=0.01,
+        ge=0,
+        le=1,
+        description="A gap up to this share of a row is padded rather than a document cut to fill it.",
     )
-    window_rows: int = Field(512, ge=1, le=1 << 16, description="Rows that are planned, and shuffled, together.")
+    window_rows: int = Field(
+        default=512, ge=1, le=1 << 16, description="Rows that are planned, and shuffled, together."
+    )

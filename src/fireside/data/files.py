@@ -67,9 +67,7 @@ def expand(pattern: str) -> list[Path]:
     return sorted(files)
 
 
-def read_text(
-    path: Path, *, encoding: str, separator: str | None, max_bytes: int
-) -> Iterator[Row | Malformed]:
+def read_text(path: Path, *, encoding: str, separator: str | None, max_bytes: int) -> Iterator[Row | Malformed]:
     """The documents of a text file: one, or those between separators. One of more than `max_bytes` is cut at a line."""
     where = str(path)
     try:

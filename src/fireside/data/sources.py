@@ -52,7 +52,7 @@ def source_kind(config: SourceConfig) -> Kind:
 def _checked(items: Iterator[Item], config: SourceConfig) -> Iterator[Item]:
     for item in items:
         if isinstance(item, Malformed) and config.on_error == "fail":
-            raise DataError(f"source {config.name}: {item}; on_error = \"skip\" passes over such rows and counts them")
+            raise DataError(f'source {config.name}: {item}; on_error = "skip" passes over such rows and counts them')
         yield item
 
 

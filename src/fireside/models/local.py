@@ -213,7 +213,7 @@ def _open_safetensors(folder: Path, name: str) -> LocalModel:
         format="safetensors",
         config=config,
         generation=_hf_generation(folder, raw, config.vocab_size),
-        chat_template=_hf_chat_template(folder),
+        chat_template=hf_chat_template(folder),
         weight_type=_commonest(types, folder),
         size_bytes=sum(file.stat().st_size for file in files),
         license=_hf_license(folder),
@@ -243,7 +243,7 @@ def _generation(eos_token_ids: tuple[int, ...], fields: Fields) -> GenerationDef
     )
 
 
-def _hf_chat_template(folder: Path) -> str | None:
+def hf_chat_template(folder: Path) -> str | None:
     """`chat_template.jinja` over `chat_template.json` over `tokenizer_config.json`, as transformers looks for it."""
     file = folder / "chat_template.jinja"
     if file.is_file():

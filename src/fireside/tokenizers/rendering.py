@@ -80,4 +80,3 @@ class ConversationRenderer:
         """Behind the control token that ends the turn: what a template writes after it (a newline) nobody generates."""
         control = self._tokenizer.special_token_ids
         return next((index + 1 for index in range(stop - 1, start - 1, -1) if ids[index] in control), stop)
-

@@ -119,9 +119,7 @@ class Tokenizer:
         if len(ids) != len(offsets):  # a control token made by merges, and spelled out
             offsets = [o for i, o in zip(encoding.ids, encoding.offsets, strict=True) for _ in self._spell_out(i)]
         starts, stops = [start for start, _ in offsets], [stop for _, stop in offsets]
-        return ids, [
-            (bisect_right(stops, place[start]), bisect_left(starts, place[stop])) for start, stop in spans
-        ]
+        return ids, [(bisect_right(stops, place[start]), bisect_left(starts, place[stop])) for start, stop in spans]
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of `ids`. Bytes that are not UTF-8 become U+FFFD; ids without a token are passed over."""

@@ -17,15 +17,19 @@ class TokenizerConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     vocab_size: int = Field(
-        4096, ge=320, le=1 << 20, description="Tokens in all, the 256 bytes and the special tokens included."
+        default=4096, ge=320, le=1 << 20, description="Tokens in all, the 256 bytes and the special tokens included."
     )
     pre_tokenizer: Literal["gpt-4", "gpt-2"] = Field(
-        "gpt-4", description="How text is cut into words before merging: digits in threes, or GPT-2's expression."
+        default="gpt-4",
+        description="How text is cut into words before merging: digits in threes, or GPT-2's expression.",
     )
-    min_frequency: int = Field(2, ge=1, description="A pair seen less often than this is not merged.")
+    min_frequency: int = Field(default=2, ge=1, description="A pair seen less often than this is not merged.")
     max_bytes: int = Field(
-        1_000_000_000, ge=1, description="Text beyond so many bytes is not read; training needs memory for its words."
+        default=1_000_000_000,
+        ge=1,
+        description="Text beyond so many bytes is not read; training needs memory for its words.",
     )
     special_tokens: tuple[str, ...] = Field(
-        (), description="Control tokens beside <|endoftext|>, <|im_start|> and <|im_end|>, which are always there."
+        default=(),
+        description="Control tokens beside <|endoftext|>, <|im_start|> and <|im_end|>, which are always there.",
     )

@@ -98,4 +98,4 @@ def features(text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     hashes = np.concatenate([words, run_hashes(words, 2)])
     buckets, counts = np.unique(hashes % np.uint64(BUCKETS), return_counts=True)
     values = np.log1p(counts.astype(np.float32))
-    return buckets.astype(np.int64), values / max(float(np.linalg.norm(values)), 1e-9)
+    return buckets.astype(np.int64), (values / max(float(np.linalg.norm(values)), 1e-9)).astype(np.float32)

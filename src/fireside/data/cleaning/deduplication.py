@@ -17,7 +17,9 @@ _RUNS = 256  # whose hashes are made at once: they stay in the processor's cache
 
 def text_hash(text: str) -> int:
     """64 bits of BLAKE2b over the text, whitespace and case aside."""
-    return int.from_bytes(hashlib.blake2b(" ".join(text.lower().split()).encode("utf-8", "replace"), digest_size=8).digest())
+    return int.from_bytes(
+        hashlib.blake2b(" ".join(text.lower().split()).encode("utf-8", "replace"), digest_size=8).digest()
+    )
 
 
 def signature(text: str, config: DeduplicationConfig) -> Hashes:

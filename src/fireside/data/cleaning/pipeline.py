@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from fireside.data.cleaning.classifier import QualityClassifier, judge_by
 from fireside.data.cleaning.decontamination import drop_contaminated
@@ -55,28 +57,32 @@ def clean(document: Document, blocks: Iterable[Block]) -> tuple[Document | None,
 
 
 def clean_conversation(conversation: Conversation, config: CleaningConfig) -> tuple[Conversation, list[Reason]]:
-    """With the messages' text repaired and masked; the rules on quality are made for documents."""
+    """With what messages and calls say repaired and masked; the rules on quality are made for documents."""
     reasons: dict[Reason, None] = {}
-    messages = []
-    for message in conversation.messages:
-        text = str(message["content"])
+
+    def changed(text: str) -> str:
         for wanted, change, reason in ((config.unicode, repaired, Reason.UNICODE), (config.pii, masked, Reason.PII)):
-            changed = change(text) if wanted else text
-            if changed != text:
-                text = changed
+            before, text = text, change(text) if wanted else text
+            if text != before:
                 reasons[reason] = None
-        messages.append({**message, "content": text})
-    return (
-        Conversation(messages=messages, id=conversation.id, source=conversation.source, tools=conversation.tools),
-        list(reasons),
-    )
+        return text
+
+    messages = [
+        {key: _mapped(value, changed) if key in ("content", "tool_calls") else value for key, value in message.items()}
+        for message in conversation.messages
+    ]
+    return replace(conversation, messages=messages), list(reasons)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with its strings changed; keys stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(item, change) for key, item in value.items()}
+    return [_mapped(item, change) for item in value] if isinstance(value, list) else value
 
 
 @cache
 def _classifier(path: Path) -> QualityClassifier:
     return QualityClassifier.load(path.expanduser())
-
-
-def reasons_in_order(reasons: Sequence[Reason]) -> list[Reason]:
-    """As the enumeration has them."""
-    return sorted(reasons, key=list(Reason).index)

@@ -11,14 +11,14 @@ from fireside.data.documents import Document
 
 # Frequent words by language: short lists, of which any text of some length has several.
 STOP_WORDS = {
-    "en": frozenset("the be to of and that have with".split()),  # Gopher's own
-    "fr": frozenset("le la les de des et est que dans qui".split()),
-    "es": frozenset("el la los de que y en un por con".split()),
-    "de": frozenset("der die das und zu ist nicht mit ein den".split()),
-    "it": frozenset("il la di che e un per non con le".split()),
-    "pt": frozenset("o a de que e do da em um para".split()),
-    "nl": frozenset("de het een van en in is dat op te".split()),
-    "ru": frozenset("и в не на что с он как это по".split()),
+    "en": frozenset(["the", "be", "to", "of", "and", "that", "have", "with"]),  # Gopher's own
+    "fr": frozenset(["le", "la", "les", "de", "des", "et", "est", "que", "dans", "qui"]),
+    "es": frozenset(["el", "la", "los", "de", "que", "y", "en", "un", "por", "con"]),
+    "de": frozenset(["der", "die", "das", "und", "zu", "ist", "nicht", "mit", "ein", "den"]),
+    "it": frozenset(["il", "la", "di", "che", "e", "un", "per", "non", "con", "le"]),
+    "pt": frozenset(["o", "a", "de", "que", "e", "do", "da", "em", "um", "para"]),
+    "nl": frozenset(["de", "het", "een", "van", "en", "in", "is", "dat", "op", "te"]),
+    "ru": frozenset(["и", "в", "не", "на", "что", "с", "он", "как", "это", "по"]),
 }
 SENTENCE_ENDS = (".", "!", "?", "”", "’", '"', "'", "…", "。", "！", "？", "」", "』", "।", "؟", "۔", ":", ";", ")")
 BULLETS = ("•", "‣", "▶", "◦", "*", "-", "–", "●")
@@ -52,9 +52,7 @@ def _failures(document: Document, config: QualityConfig) -> Iterator[Reason]:
     if not count:
         return
     mean = sum(map(len, words)) / count
-    if _spaced(document) and (
-        _under(mean, config.min_mean_word_length) or _over(mean, config.max_mean_word_length)
-    ):
+    if _spaced(document) and (_under(mean, config.min_mean_word_length) or _over(mean, config.max_mean_word_length)):
         yield Reason.WORD_LENGTH
     if _over(max(text.count("#"), text.count("...") + text.count("…")) / count, config.max_symbol_ratio):
         yield Reason.SYMBOLS

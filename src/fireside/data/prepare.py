@@ -1,0 +1,252 @@
+"""`prepare`: sources to a dataset, in one pass, in many processes, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fireside.data.cleaning.decontamination import evaluation_runs
+from fireside.data.cleaning.deduplication import Deduplicator
+from fireside.data.cleaning.outcome import Reason
+from fireside.data.config import DataConfig, SourceConfig
+from fireside.data.documents import Conversation, DataError, Document, Malformed
+from fireside.data.manifest import (
+    MANIFEST_FILE,
+    SPLITS,
+    TOKENIZER_FILE,
+    Manifest,
+    SourceRecord,
+    Split,
+    file_record,
+    read_manifest,
+)
+from fireside.data.parallel import Pool
+from fireside.data.shards import ShardWriter, flush_folder
+from fireside.data.sources import read_source, source_files, source_kind
+from fireside.data.tokenizing import Prepared, WorkerSetup, document_borders, token_dtype
+from fireside.tokenizers.chat_template import ChatTemplate
+from fireside.tokenizers.tokenizer import Tokenizer
+
+EXAMPLES = 10  # of malformed rows that the manifest shows
+_CHANGES = frozenset({Reason.UNICODE, Reason.PII})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a preparation is. bytes: of text kept."""
+
+    source: str
+    documents: int
+    kept: int
+    tokens: int
+    bytes: int
+
+
+def prepare(
+    config: DataConfig,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    template: ChatTemplate | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Manifest:
+    """Makes the dataset that `config` describes in `folder`, and returns its manifest.
+
+    A folder that already holds just that dataset is left as it is; one with another is refused. The folder appears at
+    once, when all is written: an end at any moment leaves nothing that could be taken for a dataset. Results depend
+    neither on the number of processes nor on the time.
+
+    `template` renders conversations; without one they are an error. Raises `DataError`.
+    """
+    inputs = _inputs(config, tokenizer, template)
+    if folder.exists():
+        return _existing(folder, inputs)
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        work = _Preparation(config, tokenizer, template, partial, inputs, on_progress)
+        manifest = work.run()
+        partial.rename(folder)
+        flush_folder(folder.parent)
+    except OSError as error:
+        raise DataError(f"the dataset cannot be written to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+class _Preparation:
+    def __init__(
+        self,
+        config: DataConfig,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        folder: Path,
+        manifest: Manifest,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._config = config
+        self._tokenizer = tokenizer
+        self._template = template
+        self._folder = folder
+        self._manifest = manifest
+        self._on_progress = on_progress
+        deduplication = config.cleaning.deduplication
+        self._deduplicator = Deduplicator(deduplication) if deduplication else None
+
+    def run(self) -> Manifest:
+        (self._folder / TOKENIZER_FILE).write_text(self._tokenizer.to_json(), encoding="utf-8")
+        evaluation = self._folder / "evaluation.npy"
+        if self._config.cleaning.decontaminate:
+            cleaning = self._config.cleaning
+            np.save(evaluation, evaluation_runs(cleaning.decontaminate, cleaning.decontamination_ngram))
+        with Pool(self._setup(evaluation), self._config.processes) as pool:
+            for source, record in zip(self._config.sources, self._manifest.sources, strict=True):
+                self._prepare_source(source, record, pool)
+        evaluation.unlink(missing_ok=True)
+        if not self._manifest.split("train").documents:
+            raise DataError(f"no document is left to train on: {_summary(self._manifest)}")
+        (self._folder / MANIFEST_FILE).write_text(self._manifest.to_json(), encoding="utf-8")
+        for path in (self._folder / MANIFEST_FILE, self._folder / TOKENIZER_FILE, self._folder):
+            flush_folder(path)
+        return self._manifest
+
+    def _setup(self, evaluation: Path) -> WorkerSetup:
+        bos, eos = (self._spelling(i) for i in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id))
+        return WorkerSetup(
+            tokenizer=self._folder / TOKENIZER_FILE,
+            bos_token=bos,
+            eos_token=eos,
+            add_bos=self._tokenizer.add_bos,
+            template=None if self._template is None else self._template.source,
+            cleaning=self._config.cleaning,
+            evaluation=evaluation if evaluation.exists() else None,
+        )
+
+    def _spelling(self, token_id: int | None) -> str | None:
+        return None if token_id is None else self._tokenizer.decode([token_id], skip_special_tokens=False)
+
+    def _prepare_source(self, source: SourceConfig, record: SourceRecord, pool: Pool) -> None:
+        writers = {
+            split: ShardWriter(self._folder, source.name, split, shard_tokens=self._config.shard_tokens)
+            for split in SPLITS
+        }
+        for prepared in pool.map(self._usable(source, record)):
+            reason = prepared.reasons[-1] if prepared.tokenized is None else self._duplicate(prepared)
+            for change in prepared.reasons:
+                if change in _CHANGES:
+                    record.changed[change] = record.changed.get(change, 0) + 1
+            if reason is not None:
+                record.dropped[reason] = record.dropped.get(reason, 0) + 1
+            elif prepared.tokenized is not None:
+                split = self._split(source, prepared.exact)
+                writers[split].add(prepared.tokenized)
+                sums = record.train if split == "train" else record.validation
+                sums.documents += 1
+                sums.tokens += len(prepared.tokenized.ids)
+                sums.targets += prepared.tokenized.targets
+                sums.bytes += prepared.tokenized.bytes
+            self._report(record)
+        for writer in writers.values():
+            writer.finish()
+            self._manifest.shards += writer.records
+        for counts in (record.dropped, record.changed, record.malformed):
+            ordered = sorted(counts.items())
+            counts.clear()
+            counts.update(ordered)
+
+    def _usable(self, source: SourceConfig, record: SourceRecord) -> Iterator[Document | Conversation]:
+        for item in read_source(source):
+            if isinstance(item, Malformed):
+                record.malformed[item.problem] = record.malformed.get(item.problem, 0) + 1
+                if len(record.examples) < EXAMPLES:
+                    record.examples.append(str(item))
+            else:
+                record.read += 1
+                yield item
+
+    def _duplicate(self, prepared: Prepared) -> Reason | None:
+        return None if self._deduplicator is None else self._deduplicator.check(prepared.exact, prepared.near)
+
+    def _split(self, source: SourceConfig, text: int) -> Split:
+        """By a hash of the text and the split's name, so that a document stays where it is whatever comes beside it."""
+        if source.use != "split":
+            return source.use
+        salted = f"{self._config.validation_name} {text}".encode()
+        place = int.from_bytes(hashlib.blake2b(salted, digest_size=8).digest()) / (1 << 64)
+        return "validation" if place < self._config.validation_fraction else "train"
+
+    def _report(self, record: SourceRecord) -> None:
+        train, validation = record.train, record.validation
+        kept = train.documents + validation.documents
+        self._on_progress(
+            Progress(
+                source=record.name,
+                documents=kept + sum(record.dropped.values()),
+                kept=kept,
+                tokens=train.tokens + validation.tokens,
+                bytes=train.bytes + validation.bytes,
+            )
+        )
+
+
+def _inputs(config: DataConfig, tokenizer: Tokenizer, template: ChatTemplate | None) -> Manifest:
+    """The manifest before anything was read: what the dataset is a function of."""
+    sources = []
+    for source in config.sources:
+        kind = source_kind(source)
+        if kind != "documents" and template is None:
+            raise DataError(
+                f"source {source.name} holds conversations ({kind}), and the tokenizer has no chat template"
+            )
+        sources.append(
+            SourceRecord(
+                name=source.name,
+                kind=kind,
+                licence=source.licence,
+                note=source.note,
+                weight=source.weight,
+                files=[file_record(path) for path in source_files(source)],
+            )
+        )
+    return Manifest(
+        config=config.model_copy(update={"processes": 0}),  # which changes nothing
+        tokenizer_sha256=hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
+        template_sha256=None if template is None else hashlib.sha256(template.source.encode()).hexdigest(),
+        vocab_size=tokenizer.vocab_size,
+        dtype="uint16" if token_dtype(tokenizer.vocab_size).itemsize == 2 else "uint32",
+        document_end=document_borders(tokenizer)[1],
+        sources=sources,
+        shards=[],
+    )
+
+
+def _existing(folder: Path, inputs: Manifest) -> Manifest:
+    """The manifest in `folder`, if it came of `inputs`. Raises `DataError` naming what differs."""
+    found = read_manifest(folder)
+    for name in ("config", "tokenizer_sha256", "template_sha256"):
+        if getattr(found, name) != getattr(inputs, name):
+            what = {"config": "other settings", "tokenizer_sha256": "another tokenizer"}.get(name, "another template")
+            raise DataError(f"{folder} was prepared with {what}: choose another folder, or remove it first")
+    for before, now in zip(found.sources, inputs.sources, strict=True):
+        if before.files != now.files:
+            changed = [new.path for new in now.files if new not in before.files] or [f.path for f in before.files]
+            raise DataError(
+                f"{folder} was prepared from other data ({changed[0]}): choose another folder, or remove it"
+            )
+    return found
+
+
+def _summary(manifest: Manifest) -> str:
+    parts = []
+    for source in manifest.sources:
+        lost = {**source.dropped, **source.malformed}
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(lost.items(), key=lambda item: -item[1]))
+        parts.append(f"{source.name} had {source.read:,} documents ({reasons or 'all in the validation split'})")
+    return "; ".join(parts)
