@@ -26,7 +26,7 @@ from fireside.models.decoder import Decoder, load_decoder
 from fireside.models.local import resolve_model
 from fireside.settings import Settings
 from fireside.tokenizers.training import train_tokenizer, write_files
-from fireside.training.batches import held_out_batches, source_of_batches
+from fireside.training.batches import held_out_batches, training_batches
 from fireside.training.checkpoint import CheckpointStore, SavedState
 from fireside.training.export import ModelText, export_model, text_of_base, text_of_folder
 from fireside.training.hardware import make_fabric, uses_bf16
@@ -185,7 +185,7 @@ class _Session:
             fabric,
             decoder,
             objective,
-            source_of_batches(dataset, stage.packing, plan.rows),
+            training_batches(dataset, stage.packing, rows=plan.rows, are_chats=name == "sft"),
             stage,
             plan,
             store,
@@ -221,7 +221,13 @@ class _Session:
         recorder: _Recorder,
     ) -> Callable[[], float] | None:
         stage = self._recipe.stages[name]
-        batches = held_out_batches(dataset, stage.packing, plan.micro_rows, stage.evaluation_tokens)
+        batches = held_out_batches(
+            dataset,
+            stage.packing,
+            rows=plan.micro_rows,
+            tokens=stage.evaluation_tokens,
+            are_chats=name == "sft",
+        )
         if not batches:
             self._observer.message("nothing is held out: there will be no bits per byte")
             return None
