@@ -129,6 +129,10 @@ class Settings(BaseSettings):
         return self.home / "models"
 
     @property
+    def runs_dir(self) -> Path:
+        return self.home / "runs"
+
+    @property
     def prefixes_dir(self) -> Path:
         return self.home / "prefixes"
 

@@ -82,8 +82,8 @@ def text_of_base(name: str, settings: Settings) -> ModelText:
     )
 
 
-def check_name(name: str, settings: Settings, run: str) -> None:
-    """Raises `RunError` if a model of that name is there that did not come of a run of the same recipe's name."""
+def check_name(name: str, settings: Settings) -> None:
+    """Raises `RunError` if a model of that name is there that was not trained here."""
     folder = settings.models_dir / name
     made_by = read_json(folder / RECORD_FILE).get("run")
     if folder.exists() and not isinstance(made_by, str):

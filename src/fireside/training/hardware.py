@@ -37,6 +37,11 @@ def make_fabric(config: HardwareConfig) -> Fabric:
     return fabric
 
 
+def is_helper() -> bool:
+    """Whether this is not the first of the processes that train together."""
+    return os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0"
+
+
 def uses_bf16(config: HardwareConfig, device: torch.device) -> bool:
     """Whether products are made in bfloat16: asked for, or auto on hardware that has instructions for them."""
     if config.precision != "auto":

@@ -47,7 +47,6 @@ class LoraConfig(_Config):
     rank_stabilized: bool = Field(
         False, description="Scale by alpha / sqrt(rank) instead (https://arxiv.org/abs/2312.03732)."
     )
-    merge: bool = Field(True, description="Add the updates to the weights at the end; false: an adapter's folder too.")
 
 
 class TrainingConfig(_Config):
@@ -100,7 +99,7 @@ class HardwareConfig(_Config):
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a GPU.")
     devices: int = Field(1, ge=1, description="Devices, or processes on a CPU, of this machine.")
     nodes: int = Field(1, ge=1, description="Machines, each with that many devices.")
-    strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="How several devices share; auto: ddp.")
+    strategy: Literal["auto", "ddp"] = Field("auto", description="How several devices share; auto: ddp.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 products where the hardware has them; weights and sums are fp32 always."
     )

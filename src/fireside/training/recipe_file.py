@@ -31,11 +31,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    return recipe_from_values(raw, overrides, source=str(path), folder=path.absolute().parent)
+
+
+def recipe_from_values(raw: dict[str, Any], overrides: Sequence[str], *, source: str, folder: Path) -> Recipe:
+    """A recipe from the values of a TOML file, which it changes. source begins every error; folder is where relative
+    paths begin. Raises `RecipeError`."""
     for override in overrides:
         _apply(raw, override)
-    _share(raw, overrides, str(path))
-    _anchor(raw, path.absolute().parent)
-    return parse_recipe(raw, str(path))
+    _share(raw, overrides, source)
+    _anchor(raw, folder)
+    return parse_recipe(raw, source)
 
 
 def parse_recipe(raw: Any, source: str) -> Recipe:

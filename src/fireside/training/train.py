@@ -28,8 +28,8 @@ from fireside.settings import Settings
 from fireside.tokenizers.training import train_tokenizer, write_files
 from fireside.training.batches import held_out_batches, training_batches
 from fireside.training.checkpoint import CheckpointStore, SavedState
-from fireside.training.export import ModelText, export_model, text_of_base, text_of_folder
-from fireside.training.hardware import make_fabric, uses_bf16
+from fireside.training.export import ModelText, check_name, export_model, text_of_base, text_of_folder
+from fireside.training.hardware import is_helper, make_fabric, uses_bf16
 from fireside.training.lora import add_lora, merge_lora, save_adapter
 from fireside.training.loop import Loop, Outcome, StepRecord
 from fireside.training.memory import MemoryEstimate, check_memory, estimate_memory
@@ -70,6 +70,9 @@ def train(
 
     Raises `FiresideError`, with the run marked as failed; its checkpoints stay.
     """
+    if is_helper():
+        return _Session(run, settings, observer, stop).run()
+    check_name(run.recipe.name, settings)
     with run.locked():
         run.update(status=RunStatus.RUNNING)
         try:
@@ -94,12 +97,13 @@ class _Session:
         self._stop = stop
         self._recipe: Recipe = run.recipe
         self._fabric: Fabric = make_fabric(self._recipe.hardware)
-        self._lora_is_on = False
 
     def run(self) -> TrainingResult:
-        self._run.update(threads=torch.get_num_threads(), device=str(self._fabric.device))
+        if self._fabric.is_global_zero:
+            self._run.update(threads=torch.get_num_threads(), device=str(self._fabric.device))
         self._check_memory()
-        text = self._text()
+        with self._fabric.rank_zero_first():
+            text = self._text()
         decoder = self._decoder(text)
         for name, stage in self._recipe.stages.items():
             if self._stop() or self._train_stage(name, stage, decoder, text) is Outcome.STOPPED:
@@ -166,7 +170,8 @@ class _Session:
         recipe, fabric = self._recipe, self._fabric
         self._observer.message(f"preparing the data of {name}")
         folder = self._run.folder / "data" / name
-        manifest = prepare(stage.data, text.tokenizer, folder, template=text.template)
+        with fabric.rank_zero_first():
+            manifest = prepare(stage.data, text.tokenizer, folder, template=text.template)
         dataset = Dataset(folder, manifest)
         length = stage.packing.sequence_length
         if length > decoder.config.max_position_embeddings:
@@ -197,9 +202,9 @@ class _Session:
         )
         decoder.train()
         resumed = loop.resume()
-        if resumed:
-            self._run.forget_after(name, loop.state.step)
-        recorder.begin(loop.state, self._estimate(stage, decoder.config, plan), manifest.digest)
+        if fabric.is_global_zero:
+            self._run.forget_after(name, loop.state.step if resumed else 0)
+            recorder.begin(loop.state, self._estimate(stage, decoder.config, plan), manifest.digest)
         outcome = loop.run()
         decoder.eval()
         return outcome
@@ -236,7 +241,7 @@ class _Session:
         def evaluate() -> float:
             with self._fabric.autocast():
                 found = bits_per_byte(decoder, batches, counts, objective)
-                for prompt in stage.sample_prompts:
+                for prompt in stage.sample_prompts if self._fabric.is_global_zero else ():
                     recorder.on_sample(prompt, continue_text(decoder, text, prompt, stage.sample_tokens, as_chat=name == "sft"))
             if math.isnan(found):
                 raise DivergedError("the held-out loss is not a number: lower lr")
@@ -246,11 +251,12 @@ class _Session:
 
     def _install(self, decoder: Decoder, text: ModelText) -> Path:
         recipe = self._recipe
-        if recipe.lora is not None:
-            base = recipe.base or ""
-            save_adapter(decoder, recipe.lora, self._run.folder / "adapter", base)
-            merge_lora(decoder)
         folder = self._settings.models_dir / recipe.name
+        if not self._fabric.is_global_zero:
+            return folder
+        if recipe.lora is not None:
+            save_adapter(decoder, recipe.lora, self._run.folder / "adapter", recipe.base or "")
+            merge_lora(decoder)
         export_model(decoder, text, folder, run=self._run.name, licence=recipe.licence)
         self._run.update(model=str(folder))
         return folder
