@@ -176,7 +176,7 @@ def test_what_is_recorded(tmp_path: Path) -> None:
     loop.run()
     steps = [record for record in records if isinstance(record, StepRecord)]
     assert [record.step for record in steps] == list(range(1, 9))
-    assert [record.lr for record in steps[:2]] == [0.005, 0.01] and steps[-1].lr == 0.0
+    assert [record.lr for record in steps[:2]] == [0.005, 0.01] and 0 < steps[-1].lr < 0.005
     assert [step for step in records if isinstance(step, int)] == [4, 8]
 
 
@@ -196,9 +196,16 @@ def test_a_batch_can_be_learnt_by_heart(tmp_path: Path, kind: str) -> None:
 
 def test_an_averaged_model_is_what_is_evaluated_and_kept(tmp_path: Path) -> None:
     model = runs.decoder()
-    seen = []
+    seen: list[torch.Tensor] = []
+
+    def evaluate() -> float:
+        seen.append(model.model.norm.weight.detach().clone())
+        return 1.0
+
     config = TrainingConfig(ema_decay=0.5)
-    loop = runs.loop(model, tmp_path, config=config, evaluate=lambda: seen.append(model.model.norm.weight.clone()) or 1.0)
+    loop = runs.loop(
+        model, tmp_path, config=config, evaluate=evaluate
+    )
     loop.run()
     average = torch.ones(32)
     plain = runs.decoder()

@@ -65,7 +65,9 @@ def test_an_adapter_of_peft_gives_its_logits_here(tmp_path: Path, family: str) -
     assert not torch.allclose(expected, plain, atol=0.1)
     merge_lora(decoder)
     assert not any(isinstance(module, LoraLinear) for module in decoder.modules())
-    torch.testing.assert_close(decoder(random_ids()), peft.merge_and_unload()(random_ids()).logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        decoder(random_ids()), peft.merge_and_unload()(random_ids()).logits, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_gradients_are_those_of_peft(tmp_path: Path) -> None:

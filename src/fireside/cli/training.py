@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fireside.training.run import Run
     from fireside.training.scaling import Plan
 
-_LINE_EVERY = 20  # lines a stage, where there is no terminal for a bar
+_LINES = 20  # of a stage, where there is no terminal for a bar
 
 
 def run_training(run: Run, settings: Settings) -> None:
@@ -43,7 +43,9 @@ def run_training(run: Run, settings: Settings) -> None:
         with display, signals:
             result = train(run, settings, display, stop=signals.came.is_set)
     except KeyboardInterrupt:
-        typer.echo(f"Stopped at once. Go on from the last checkpoint with: fireside train --resume {run.name}", err=True)
+        typer.echo(
+            f"Stopped at once. Go on from the last checkpoint with: fireside train --resume {run.name}", err=True
+        )
         raise typer.Exit(130) from None
     if is_helper():
         return
@@ -99,6 +101,7 @@ class Display:
         )
         self._name = ""
         self._score = ""
+        self._said = 0  # twentieths of the stage that a line told of
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -111,7 +114,7 @@ class Display:
         self._console.print(text)
 
     def stage(self, name: str, plan: Plan, done: int) -> None:
-        self._name, self._score = name, ""
+        self._name, self._score, self._said = name, "", done * _LINES // plan.steps
         for task in self._progress.task_ids:
             self._progress.remove_task(task)
         self._task = self._progress.add_task(name, total=plan.steps, completed=done, numbers="")
@@ -121,8 +124,9 @@ class Display:
     def step(self, record: StepRecord) -> None:
         numbers = f"loss {record.loss:.3f}{self._score} {record.tokens_per_second:,.0f} tokens/s"
         self._progress.update(self._task, completed=record.step, numbers=numbers)
-        is_due = record.step * _LINE_EVERY // record.steps > (record.step - 1) * _LINE_EVERY // record.steps
-        if is_due and not self._console.is_terminal:
+        part = record.step * _LINES // record.steps
+        if part > self._said and not self._console.is_terminal:
+            self._said = part
             self.message(f"{self._name} {record.step:,}/{record.steps:,}: {numbers}")
 
     def evaluation(self, step: int, bits_per_byte: float) -> None:
@@ -130,4 +134,10 @@ class Display:
 
     def sample(self, prompt: str, text: str) -> None:
         if self._console.is_terminal:
-            self._console.print(f"  {prompt} ▸ {' '.join(text.split())}", style="dim", soft_wrap=False, overflow="ellipsis", no_wrap=True)
+            self._console.print(
+                f"  {prompt} ▸ {' '.join(text.split())}",
+                style="dim",
+                soft_wrap=False,
+                overflow="ellipsis",
+                no_wrap=True,
+            )

@@ -126,7 +126,9 @@ def _identity(draw: random.Random) -> Exchange:
 
 def _addition(draw: random.Random) -> Exchange:
     a, b = draw.randint(0, 20), draw.randint(0, 20)
-    asked = draw.choice((f"What is {a} + {b}?", f"What is {a} plus {b}?", f"How much is {a} and {b}?", f"{a} + {b} = ?"))
+    asked = draw.choice(
+        (f"What is {a} + {b}?", f"What is {a} plus {b}?", f"How much is {a} and {b}?", f"{a} + {b} = ?")
+    )
     return asked, f"{a} + {b} = {a + b}."
 
 
@@ -203,13 +205,17 @@ def _calendar(draw: random.Random) -> Exchange:
     kind, names = draw.choice((("day", _DAYS), ("month", _MONTHS)))
     index = draw.randrange(len(names))
     if draw.random() < 0.5:
-        return f"Which {kind} comes after {names[index]}?", f"After {names[index]} comes {names[(index + 1) % len(names)]}."
+        return (
+            f"Which {kind} comes after {names[index]}?",
+            f"After {names[index]} comes {names[(index + 1) % len(names)]}.",
+        )
     return f"Which {kind} comes before {names[index]}?", f"Before {names[index]} comes {names[index - 1]}."
 
 
 def _repetition(draw: random.Random) -> Exchange:
     words = " ".join(draw.sample(_WORDS, draw.randint(1, 4)))
-    return draw.choice((f"Say {words}.", f"Repeat after me: {words}.", f"Please say {words}.")), f"{words[0].upper()}{words[1:]}."
+    asked = draw.choice((f"Say {words}.", f"Repeat after me: {words}.", f"Please say {words}."))
+    return asked, f"{words[0].upper()}{words[1:]}."
 
 
 def _story(draw: random.Random) -> Exchange:

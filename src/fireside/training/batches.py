@@ -19,7 +19,7 @@ def training_batches(dataset: Dataset, packing: PackingConfig, *, rows: int, are
 def held_out_batches(
     dataset: Dataset, packing: PackingConfig, *, rows: int, tokens: int, are_chats: bool
 ) -> list[Batch]:
-    """Batches of `rows` rows from the validation split, the same in every run; `tokens` at most, none if it is empty."""
+    """Batches of `rows` rows from the validation split, always the same: `tokens` at most, none if it is empty."""
     sources = dataset.sources("validation")
     if not sources:
         return []

@@ -24,7 +24,7 @@ def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor
     kept = labels != IGNORED
     if not kept.all():  # only what has a target costs anything: in fine-tuning that is the smaller part
         hidden, labels = hidden[kept], labels[kept]
-    loss: Tensor = _SummedCrossEntropy.apply(hidden, head, labels, torch.is_grad_enabled())
+    loss: Tensor = _SummedCrossEntropy.apply(hidden, head, labels, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -57,7 +57,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden_gradient, head_gradient = ctx.saved_tensors
         return (

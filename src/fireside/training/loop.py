@@ -112,7 +112,7 @@ class Loop:
         self._names = {id(parameter): name for name, parameter in self._parameters.items()}
         for layer in decoder.model.layers:
             if config.activation_checkpointing:
-                layer.forward = partial(recompute, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+                layer.forward = partial(recompute, layer.forward, use_reentrant=False)
             if compile_layers:
                 layer.compile()
         optimizers = make_optimizers(

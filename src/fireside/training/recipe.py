@@ -56,7 +56,9 @@ class TrainingConfig(_Config):
     epochs: float | None = Field(None, gt=0, description="Times to go through the data, instead of `tokens`.")
     batch_tokens: int | None = Field(None, ge=2, description="Tokens in one step of the optimiser; none: by rule.")
     micro_batch_tokens: int | None = Field(
-        None, ge=2, description="Tokens in one pass, by memory alone: the gradient does not depend on it. None: by rule."
+        None,
+        ge=2,
+        description="Tokens in one pass, by memory alone: the gradient does not depend on it. None: by rule.",
     )
     lr: float | None = Field(None, gt=0, description="Peak learning rate; none: by rule.")
     optimizer: OptimizerKind = Field(OptimizerKind.ADAMW, description="adamw, or muon for the hidden matrices.")
@@ -121,7 +123,7 @@ class Recipe(_Config):
     pretrain: StageConfig | None = Field(None, description="Every token of running text is a target.")
     sft: StageConfig | None = Field(None, description="Supervised fine-tuning: the assistant's tokens are targets.")
     lora: LoraConfig | None = Field(None, description="Train low-rank updates instead of all weights.")
-    hardware: HardwareConfig = Field(HardwareConfig(), description="Devices and precision.")
+    hardware: HardwareConfig = Field(default_factory=HardwareConfig, description="Devices and precision.")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Recipe:

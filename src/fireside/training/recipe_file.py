@@ -124,7 +124,9 @@ def _share(raw: dict[str, Any], overrides: Iterable[str], source: str) -> None:
     for override in overrides:
         table, _, key = override.partition("=")[0].partition(".")
         if table == SHARED and stages and all(key in stage for stage in stages):
-            raise RecipeError(f"{override!r} has no effect: every stage sets {key} itself; override {_STAGES[-1]}.{key}")
+            raise RecipeError(
+                f"{override!r} has no effect: every stage sets {key} itself; override {_STAGES[-1]}.{key}"
+            )
     for stage in stages:
         for key, value in shared.items():
             if _BUDGETS.get(key, "") not in stage:

@@ -32,7 +32,7 @@ def write_report(run: Run) -> Path:
 
 def stage_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """A row per stage: name, steps, tokens, loss, bits per byte, tokens/s, minutes."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, stage in record.get("stages", {}).items():
         seconds = stage.get("seconds") or 0
         tokens = stage.get("tokens") or 0

@@ -1,12 +1,12 @@
 """Run folders: all that one execution of a recipe was told, did and left.
 
-    recipe.json     the recipe with every value it has
-    run.json        status, times, environment, git revision, what each stage came to
-    log.jsonl       a JSON object per logged step, evaluation and sample
-    tokenizer/      trained for this run, unless the base model brought one
-    data/STAGE/     the prepared dataset and its manifest
-    checkpoints/STAGE/
-    report.md, report.html
+recipe.json     the recipe with every value it has
+run.json        status, times, environment, git revision, what each stage came to
+log.jsonl       a JSON object per logged step, evaluation and sample
+tokenizer/      trained for this run, unless the base model brought one
+data/STAGE/     the prepared dataset and its manifest
+checkpoints/STAGE/
+report.md, report.html
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def environment() -> dict[str, Any]:
     """What a result may depend on beside the recipe."""
-    packages = {}
+    packages: dict[str, str | None] = {}
     for name in ("torch", "lightning-fabric", "tokenizers", "safetensors"):
         try:
             packages[name] = version(name)

@@ -19,7 +19,8 @@ def learning_rate_factor(
 ) -> float:
     """What the peak rate is multiplied by in step `step` of `steps`, counted from 0.
 
-    It rises linearly to 1 over `warmup_steps`, and ends at `floor`. `decay_fraction`: the share of all steps in which
+    It rises linearly to 1 over `warmup_steps`, and falls to `floor`, which it would reach in the step after the last: no
+    step is in vain. `decay_fraction`: the share of all steps in which
     WSD falls.
     """
     if step < warmup_steps:
@@ -27,6 +28,6 @@ def learning_rate_factor(
     start = warmup_steps
     if schedule is Schedule.WSD:
         start = max(start, steps - round(decay_fraction * steps))
-    progress = min(max((step - start + 1) / max(1, steps - start), 0.0), 1.0) if step >= start else 0.0
+    progress = min(max((step - start) / max(1, steps - start), 0.0), 1.0) if step >= start else 0.0
     remaining = (1 + math.cos(math.pi * progress)) / 2 if schedule is Schedule.COSINE else 1 - progress
     return floor + (1 - floor) * remaining

@@ -30,8 +30,8 @@ from fireside.training.batches import held_out_batches, training_batches
 from fireside.training.checkpoint import CheckpointStore, SavedState
 from fireside.training.export import ModelText, check_name, export_model, text_of_base, text_of_folder
 from fireside.training.hardware import is_helper, make_fabric, uses_bf16
-from fireside.training.lora import add_lora, merge_lora, save_adapter
 from fireside.training.loop import Loop, Outcome, StepRecord
+from fireside.training.lora import add_lora, merge_lora, save_adapter
 from fireside.training.memory import MemoryEstimate, check_memory, estimate_memory
 from fireside.training.objectives import Objective, next_token, next_token_within_documents
 from fireside.training.recipe import Recipe, StageConfig
@@ -242,7 +242,9 @@ class _Session:
             with self._fabric.autocast():
                 found = bits_per_byte(decoder, batches, counts, objective)
                 for prompt in stage.sample_prompts if self._fabric.is_global_zero else ():
-                    recorder.on_sample(prompt, continue_text(decoder, text, prompt, stage.sample_tokens, as_chat=name == "sft"))
+                    recorder.on_sample(
+                        prompt, continue_text(decoder, text, prompt, stage.sample_tokens, as_chat=name == "sft")
+                    )
             if math.isnan(found):
                 raise DivergedError("the held-out loss is not a number: lower lr")
             return found
