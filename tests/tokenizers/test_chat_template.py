@@ -14,6 +14,7 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from fireside.tokenizers.chat_template import ChatTemplate, TemplateError
+from fireside.tokenizers.rendering import ConversationRenderer
 from fireside.tokenizers.tokenizer import Tokenizer
 from tests.tokenizers import templates
 from tests.tokenizers.vocabularies import Pair, texts
@@ -288,3 +289,12 @@ def test_a_message_left_out_cannot_be_continued() -> None:
 def test_a_template_that_does_not_compile() -> None:
     with pytest.raises(TemplateError, match=r"cannot be compiled \(line 2\)"):
         ChatTemplate("a\n{% if %}", bos_token=None, eos_token=None)
+
+
+def test_what_is_trained_on_is_what_is_rendered(family: Family) -> None:
+    """Also where the tokenizer normalises text, or spells spaces otherwise."""
+    messages = CONVERSATION[1:3]
+    rendered = ConversationRenderer(family.ours, family.template).render(messages)
+    assert rendered.ids == family.template.encode(family.ours, messages, add_generation_prompt=False)
+    learned = family.ours.decode([i for i, target in zip(rendered.ids, rendered.targets, strict=True) if target])
+    assert learned.strip().removesuffix("<|eot_id|>") == messages[1]["content"]  # not special in this vocabulary

@@ -69,9 +69,8 @@ def train_classifier(good: Iterable[str], bad: Iterable[str]) -> tuple[QualityCl
             raise DataError(f"there are {count} {name} texts; ten are the least to learn from, hundreds are better")
     rows = [features(text) for text, _ in texts]
     edges = np.cumsum([0, *(len(buckets) for buckets, _ in rows)])
-    matrix = csr_matrix(
-        (np.concatenate([v for _, v in rows]), np.concatenate([b for b, _ in rows]), edges), (len(rows), BUCKETS)
-    )
+    used, columns = np.unique(np.concatenate([buckets for buckets, _ in rows]), return_inverse=True)
+    matrix = csr_matrix((np.concatenate([values for _, values in rows]), columns, edges), (len(rows), len(used)))
 
     def fit(chosen: Any) -> Any:
         return LogisticRegression(C=10, class_weight="balanced", max_iter=200).fit(matrix[chosen], labels[chosen])
@@ -79,7 +78,9 @@ def train_classifier(good: Iterable[str], bad: Iterable[str]) -> tuple[QualityCl
     train, held_out = train_test_split(np.arange(len(rows)), test_size=0.1, random_state=0, stratify=labels)
     accuracy = float(fit(train).score(matrix[held_out], labels[held_out]))
     final = fit(np.arange(len(rows)))
-    return QualityClassifier(final.coef_[0].astype(np.float32), float(final.intercept_[0])), accuracy
+    weights = np.zeros(BUCKETS, np.float32)
+    weights[used] = final.coef_[0]
+    return QualityClassifier(weights, float(final.intercept_[0])), accuracy
 
 
 def judge_by(classifier: QualityClassifier, threshold: float) -> Block:

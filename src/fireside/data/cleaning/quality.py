@@ -86,7 +86,7 @@ def _line_failures(lines: Sequence[str], config: QualityConfig) -> Iterator[Reas
 
 def _spaced(document: Document) -> bool:
     """Whether the script has blanks between words; without, a length of words means nothing."""
-    return document.text[:HEAD].count(" ") * 20 > len(document.text[:HEAD])
+    return document.text[:HEAD].count(" ") * 40 > len(document.text[:HEAD])
 
 
 def _under(value: float, limit: float | None) -> bool:

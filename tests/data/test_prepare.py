@@ -1,0 +1,249 @@
+"""`prepare`: what goes in comes out, counted, the same every time, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fireside.data.config import DataConfig
+from fireside.data.documents import DataError
+from fireside.data.manifest import Manifest, read_manifest
+from fireside.data.prepare import Progress, prepare
+from fireside.data.shards import Flag, open_dataset
+from fireside.data.tokenizing import document_borders, token_dtype
+from tests.data.files import chat, prose, write_jsonl
+from tests.tokenizers.small import small_folder, small_parts
+
+LENIENT = {"quality": None, "repetition": None, "pii": False}
+
+
+def config(folder: Path, **changes: Any) -> DataConfig:
+    """Two sources: 200 documents of which a tenth repeats, and 40 conversations."""
+    texts = [prose(seed) for seed in range(180)]
+    write_jsonl(folder / "texts.jsonl", [{"text": text} for text in [*texts, *texts[:20]]])
+    talks = [{"messages": chat(f"Question {n}?", prose(n, 10), "And?", prose(n + 500, 10))} for n in range(40)]
+    write_jsonl(folder / "chats.jsonl", [*talks, {"messages": chat("alone")}])
+    settings: dict[str, Any] = {
+        "sources": [
+            {"name": "texts", "path": str(folder / "texts.jsonl"), "licence": "CC0-1.0", "note": "made up"},
+            {"name": "chats", "path": str(folder / "chats.jsonl")},
+        ],
+        "validation_fraction": 0.1,
+        "processes": 1,
+    }
+    return DataConfig.model_validate(settings | changes)
+
+
+def make(wanted: DataConfig, folder: Path, **more: Any) -> Manifest:
+    tokenizer, template = small_parts()
+    return prepare(wanted, tokenizer, folder, template=template, **more)
+
+
+def test_documents_come_back_whole(tmp_path: Path) -> None:
+    tokenizer, _ = small_parts()
+    manifest = make(config(tmp_path), tmp_path / "set")
+    dataset = open_dataset(tmp_path / "set")
+    assert dataset.manifest == manifest
+    dataset.verify()
+    texts, chats = manifest.sources
+    assert (texts.read, texts.dropped, texts.licence) == (200, {"exact duplicate": 20}, "CC0-1.0")
+    assert (chats.read, chats.malformed) == (40, {"no assistant": 1})
+    assert chats.examples[0].startswith(f"{tmp_path}/chats.jsonl:41: ")
+    found = []
+    for split in ("train", "validation"):
+        for source in dataset.sources(split):
+            record = getattr({s.name: s for s in manifest.sources}[source.name], split)
+            assert record.documents == len(source.lengths)
+            assert record.tokens == source.lengths.sum()
+            if source.name == "texts":
+                ids = [source.ids(n) for n in range(len(source.lengths))]
+                assert all(i[0] == i[-1] == document_borders(tokenizer)[1] for i in ids)
+                decoded = [tokenizer.decode(i.tolist()) for i in ids]
+                assert record.bytes == sum(len(text.encode()) for text in decoded)
+                found += decoded
+    assert sorted(found) == sorted({prose(seed) for seed in range(180)})
+    assert 5 <= texts.validation.documents <= 35
+
+
+def test_conversations_keep_their_mask(tmp_path: Path) -> None:
+    tokenizer, _ = small_parts()
+    make(config(tmp_path), tmp_path / "set")
+    chats = open_dataset(tmp_path / "set").sources("train")[1]
+    for number in range(len(chats.lengths)):
+        ids, flags = chats.ids(number), chats.flags(number)
+        answers = tokenizer.decode(ids[flags & Flag.TARGET > 0].tolist(), skip_special_tokens=False)
+        assert answers.count("<|im_end|>") == 2
+        assert "Question" not in answers
+        assert np.flatnonzero(flags & Flag.TURN_START).size == 1
+        assert np.flatnonzero(flags & Flag.MESSAGE_START).size == 3
+
+
+def test_the_result_depends_on_nothing_but_the_inputs(tmp_path: Path) -> None:
+    one = make(config(tmp_path, shard_tokens=2000), tmp_path / "one")
+    two = make(config(tmp_path, shard_tokens=2000, processes=2), tmp_path / "two")
+    assert one.to_json() == two.to_json()
+    assert one.digest == two.digest == read_manifest(tmp_path / "two").digest
+    assert len([shard for shard in one.shards if shard.source == "texts"]) > 5
+    files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("one", "two")]
+    assert files[0] == files[1]
+    assert not any("evaluation" in name or name.startswith(".") for name in files[0])
+
+
+def test_a_document_keeps_its_split_whatever_comes_beside(tmp_path: Path) -> None:
+    def held_out(dataset: Path) -> set[str]:
+        tokenizer, _ = small_parts()
+        (source, *_) = open_dataset(dataset).sources("validation")
+        return {tokenizer.decode(source.ids(n).tolist()) for n in range(len(source.lengths))}
+
+    wanted = config(tmp_path)
+    make(wanted, tmp_path / "all")
+    rows = (tmp_path / "texts.jsonl").read_text().splitlines()
+    (tmp_path / "texts.jsonl").write_text("\n".join(reversed(rows[:90])))
+    make(wanted, tmp_path / "half")
+    kept = {json.loads(row)["text"] for row in rows[:90]}
+    assert held_out(tmp_path / "half") == held_out(tmp_path / "all") & kept
+    make(wanted.model_copy(update={"validation_name": "validation-2"}), tmp_path / "other")
+    assert held_out(tmp_path / "other") != held_out(tmp_path / "half")
+
+
+def test_sources_for_one_split(tmp_path: Path) -> None:
+    sources = config(tmp_path).model_dump()["sources"]
+    sources[0]["use"], sources[1]["use"] = "validation", "train"
+    manifest = make(config(tmp_path, sources=sources), tmp_path / "set")
+    texts, chats = manifest.sources
+    assert (texts.train.documents, texts.validation.documents) == (0, 180)
+    assert (chats.train.documents, chats.validation.documents) == (40, 0)
+
+
+def test_evaluation_files_are_kept_out(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "eval.jsonl", [{"question": prose(5)[:400]}])
+    cleaning = {**LENIENT, "decontaminate": [str(tmp_path / "eval.jsonl")]}
+    manifest = make(config(tmp_path, cleaning=cleaning), tmp_path / "set")
+    assert manifest.sources[0].dropped["shares text with an evaluation"] == 2
+
+
+def test_a_dataset_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    wanted = config(tmp_path)
+    manifest = make(wanted, tmp_path / "set")
+    before = (tmp_path / "set" / "manifest.json").stat().st_mtime_ns
+    assert make(wanted.model_copy(update={"processes": 2}), tmp_path / "set") == manifest
+    assert (tmp_path / "set" / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_dataset_of_something_else_is_refused(tmp_path: Path) -> None:
+    wanted = config(tmp_path)
+    make(wanted, tmp_path / "set")
+    with pytest.raises(DataError, match="other settings"):
+        make(wanted.model_copy(update={"validation_fraction": 0.2}), tmp_path / "set")
+    with (tmp_path / "texts.jsonl").open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(DataError, match=r"other data \(.*texts\.jsonl\)"):
+        make(wanted, tmp_path / "set")
+    (tmp_path / "file").mkdir()
+    with pytest.raises(DataError, match="not a prepared dataset"):
+        make(wanted, tmp_path / "file")
+
+
+def test_nothing_left_to_train_on_says_why(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "short.jsonl", [{"text": "Hello."}, {"text": "Bye."}, {}])
+    sources = [{"name": "short", "path": str(tmp_path / "short.jsonl")}]
+    with pytest.raises(DataError, match=r"2 documents \(2 too few words, 1 no text\)"):
+        make(config(tmp_path, sources=sources), tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chats.jsonl", "short.jsonl", "texts.jsonl"]
+
+
+def test_conversations_need_a_template(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="source chats holds conversations"):
+        prepare(config(tmp_path), small_parts()[0], tmp_path / "set")
+
+
+def test_damage_is_found(tmp_path: Path) -> None:
+    make(config(tmp_path), tmp_path / "set")
+    (shard, *_) = (tmp_path / "set").glob("train-texts-*.tokens.npy")
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match="is not what was prepared"):
+        open_dataset(tmp_path / "set").verify()
+    shard.write_bytes(content[:-10])
+    with pytest.raises(DataError, match=r"tokens\.npy is missing or damaged"):
+        open_dataset(tmp_path / "set").sources("train")
+    (tmp_path / "set" / "manifest.json").write_text('{"version": 9}')
+    with pytest.raises(DataError, match="another version"):
+        open_dataset(tmp_path / "set")
+
+
+def test_stopping_leaves_nothing(tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.documents == 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(config(tmp_path), tmp_path / "set", on_progress=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chats.jsonl", "texts.jsonl"]
+
+
+ENDLESS = """
+import sys, time
+from pathlib import Path
+from tests.data.test_prepare import config, make
+make(config(Path(sys.argv[1]), shard_tokens=1024), Path(sys.argv[1]) / "set", on_progress=lambda p: time.sleep(0.02))
+"""
+
+
+def test_a_kill_leaves_no_dataset_and_is_no_hindrance(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], env=os.environ | {"PYTHONPATH": "src:."})
+    partial = tmp_path / ".set.partial"
+    deadline = time.monotonic() + 60
+    while not list(partial.glob("train-texts-*.npy")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(partial.glob("train-texts-*.npy"))  # it was in the middle of it
+    with pytest.raises(DataError, match="not a prepared dataset"):
+        open_dataset(tmp_path / "set")
+    make(config(tmp_path), tmp_path / "set")
+    open_dataset(tmp_path / "set").verify()
+    assert not partial.exists()
+
+
+def test_a_dying_process_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fireside.data import parallel
+
+    monkeypatch.setattr(parallel, "_prepare", os._exit)
+    monkeypatch.setattr(parallel, "_tasks", lambda items: iter([1]))
+    with pytest.raises(DataError, match="lower processes"):
+        make(config(tmp_path, processes=2), tmp_path / "set")
+
+
+def test_the_type_of_ids_follows_the_vocabulary() -> None:
+    assert token_dtype(65536) == np.uint16
+    assert token_dtype(65537) == np.uint32
+
+
+def test_the_command(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from fireside.cli.main import app
+
+    config(tmp_path)
+    (tmp_path / "data.toml").write_text(f'[[sources]]\nname = "texts"\npath = "{tmp_path}/texts.jsonl"\n')
+    command = ["data", "prepare", str(tmp_path / "data.toml"), "--tokenizer", str(small_folder())]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "set")])
+    assert result.exit_code == 0, result.output
+    assert "dropped, exact duplicate: 20" in result.output
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "set"), "--json"])
+    assert json.loads(result.stdout)["sources"][0]["read"] == 200
+    (tmp_path / "data.toml").write_text('[[sources]]\nname = "texts"\npath = "x"\ncolour = 1')
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "new")])
+    assert isinstance(result.exception, DataError)
+    assert "sources.0.colour" in str(result.exception)

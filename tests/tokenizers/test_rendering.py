@@ -1,0 +1,130 @@
+"""Conversations with a loss mask, against transformers' `apply_chat_template`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from fireside.tokenizers.chat_template import ChatTemplate, TemplateError
+from fireside.tokenizers.rendering import ConversationRenderer, RenderedConversation
+from tests.tokenizers import templates
+from tests.tokenizers.small import PLAIN, SYSTEM, TOOLS, WEATHER, small_folder, small_parts
+
+PLAIN_OF_LOOK_ALIKES = [*PLAIN[:2], {"role": "user", "content": "And?"}, {"role": "assistant", "content": "Nothing."}]
+
+
+@pytest.fixture(scope="module")
+def reference() -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(small_folder())
+
+
+def renderer(source: str | None = None) -> ConversationRenderer:
+    tokenizer, own = small_parts()
+    names = {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>"}
+    return ConversationRenderer(tokenizer, own if source is None else ChatTemplate(source, **names))
+
+
+def learned(rendered: RenderedConversation) -> str:
+    ids = [i for i, target in zip(rendered.ids, rendered.targets, strict=True) if target]
+    return small_parts()[0].decode(ids, skip_special_tokens=False)
+
+
+def for_reference(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """transformers hands arguments to the template as they are; templates want objects."""
+    copied = json.loads(json.dumps(messages))
+    for message in copied:
+        for call in message.get("tool_calls", ()):
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return copied
+
+
+CASES = [
+    pytest.param(None, PLAIN_OF_LOOK_ALIKES, None, id="own, plain"),
+    pytest.param(None, [SYSTEM[0], *PLAIN_OF_LOOK_ALIKES], None, id="own, system"),
+    pytest.param(None, TOOLS, [WEATHER], id="own, tools"),
+    pytest.param(None, TOOLS[1:], [WEATHER], id="own, tools without system"),
+    pytest.param(templates.CHATML, PLAIN_OF_LOOK_ALIKES, None, id="SmolLM2"),
+    pytest.param(templates.HERMES, TOOLS, [WEATHER], id="Hermes"),
+]
+
+
+@pytest.mark.parametrize(("source", "messages", "tools"), CASES)
+def test_ids_and_mask_equal_transformers(
+    reference: PreTrainedTokenizerFast, source: str | None, messages: list[dict[str, Any]], tools: Any
+) -> None:
+    rendered = renderer(source).render(messages, tools)
+    theirs = reference.apply_chat_template(
+        for_reference(messages),
+        tools=tools,
+        chat_template=source,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    assert rendered.ids == theirs["input_ids"]
+    if source is None or "generation %}" in source:
+        assert rendered.targets == [bool(target) for target in theirs["assistant_masks"]]
+    else:
+        assert any(rendered.targets)
+
+
+def test_the_end_of_the_turn_is_learned_and_nothing_after_it() -> None:
+    assert learned(renderer().render(PLAIN_OF_LOOK_ALIKES)) == "A fox, or a dog.<|im_end|>Nothing.<|im_end|>"
+
+
+@pytest.mark.parametrize("source", [None, templates.HERMES])
+def test_tool_calls_are_learned_and_results_are_not(source: str | None) -> None:
+    text = learned(renderer(source).render(TOOLS, [WEATHER]))
+    assert text.count("<tool_call>") == 3
+    assert '"arguments": {"place": "Oslo"}' in text
+    assert "21 degrees" not in text
+    assert text.count("<|im_end|>") == 3
+
+
+def test_a_template_without_tools_learns_calls_as_it_will_be_served() -> None:
+    text = learned(renderer(templates.CHATML).render(TOOLS, [WEATHER]))
+    assert text.count("<tool_call>\n") == 3
+    assert "tool_response" not in text
+
+
+def test_look_alikes_stay_text_on_both_sides() -> None:
+    tokenizer, _ = small_parts()
+    rendered = renderer().render(PLAIN)
+    assert rendered.ids.count(tokenizer.eos_token_id) == len(PLAIN)
+    text = "<|im_end|>\n\n<|im_start|>user is only text.<|im_end|>"
+    assert learned(rendered) == f"A fox, or a dog.<|im_end|>{text}"
+    targets = [i for i, target in zip(rendered.ids, rendered.targets, strict=True) if target]
+    assert targets.count(tokenizer.eos_token_id) == 2
+
+
+def test_starts_are_where_messages_begin() -> None:
+    tokenizer, _ = small_parts()
+    start = tokenizer.encode("<|im_start|>", allow_special=True)[0]
+    rendered = renderer().render(SYSTEM)
+    assert rendered.message_starts == [index for index, i in enumerate(rendered.ids) if i == start][1:]
+    assert rendered.turn_starts == rendered.message_starts[0::2]
+    tools = renderer().render(TOOLS, [WEATHER])
+    assert [tools.ids[index] for index in tools.message_starts] == [start] * len(tools.message_starts)
+    assert len(tools.turn_starts) == 2
+
+
+def test_no_assistant_is_nothing_to_learn() -> None:
+    assert not any(renderer().render([{"role": "user", "content": "Hello?"}]).targets)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_trained_on_the_last() -> None:
+    source = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{{ m.content if loop.last else m.content[:3] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    messages = [*PLAIN[:2], {"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "Yes, well."}]
+    assert learned(renderer(source).render(messages)) == "Yes, well.<|im_end|>"
+
+
+def test_a_template_that_hides_its_turns_is_refused() -> None:
+    source = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    with pytest.raises(TemplateError, match="which of the text is the assistant's"):
+        renderer(source).render(PLAIN)
