@@ -203,9 +203,7 @@ def test_an_averaged_model_is_what_is_evaluated_and_kept(tmp_path: Path) -> None
         return 1.0
 
     config = TrainingConfig(ema_decay=0.5)
-    loop = runs.loop(
-        model, tmp_path, config=config, evaluate=evaluate
-    )
+    loop = runs.loop(model, tmp_path, config=config, evaluate=evaluate)
     loop.run()
     average = torch.ones(32)
     plain = runs.decoder()

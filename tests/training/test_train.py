@@ -62,7 +62,7 @@ def write_recipe(folder: Path) -> Path:
     chats = list(templated_chats(120))
     rows = [{"messages": chat} for chat in chats]
     (folder / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    texts = [" ".join(message["content"] for message in sum(chats[n : n + 12], [])) for n in range(100)]
+    texts = [" ".join(message["content"] for chat in chats[n : n + 12] for message in chat) for n in range(100)]
     (folder / "prose.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     (folder / "recipe.toml").write_text(RECIPE)
     return folder / "recipe.toml"

@@ -151,9 +151,8 @@ def _counting(draw: random.Random) -> Exchange:
 
 def _capital(draw: random.Random) -> Exchange:
     country = draw.choice(list(_CAPITALS))
-    asked = draw.choice(
-        (f"What is the capital of {country}?", f"Which city is the capital of {country}?", f"Name the capital of {country}.")
-    )  # fmt: skip
+    capital = f"the capital of {country}"
+    asked = draw.choice((f"What is {capital}?", f"Which city is {capital}?", f"Name {capital}."))
     return asked, f"The capital of {country} is {_CAPITALS[country]}."
 
 

@@ -123,7 +123,7 @@ class Recipe(_Config):
     pretrain: StageConfig | None = Field(None, description="Every token of running text is a target.")
     sft: StageConfig | None = Field(None, description="Supervised fine-tuning: the assistant's tokens are targets.")
     lora: LoraConfig | None = Field(None, description="Train low-rank updates instead of all weights.")
-    hardware: HardwareConfig = Field(default_factory=HardwareConfig, description="Devices and precision.")
+    hardware: HardwareConfig = Field(HardwareConfig.model_validate({}), description="Devices and precision.")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Recipe:
