@@ -22,7 +22,7 @@ def test_cross_entropy_in_chunks_is_the_whole_one(
     monkeypatch: pytest.MonkeyPatch, chunk_rows: int, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 4 * 50 * chunk_rows)
+    monkeypatch.setitem(cross_entropy.CHUNK_BYTES, "cpu", 4 * 50 * chunk_rows)
     hidden = torch.randn(11, 16).to(dtype).requires_grad_()
     head = torch.randn(50, 16, requires_grad=True)
     labels = torch.randint(0, 50, (11,))

@@ -11,7 +11,9 @@ from torch.autograd.function import once_differentiable
 
 from fireside.data.batch import IGNORED
 
-CHUNK_BYTES = 32 << 20  # of float32 logits that exist at once: small beside the model, large enough for a good product
+# Of float32 logits that exist at once: what fits a processor's caches is a tenth faster than four times as much, and a
+# GPU wants large products.
+CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 
 
 def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
@@ -36,7 +38,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden) if wants_hidden else None
         head_gradient = torch.zeros_like(head, dtype=torch.float32) if wants_head else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        rows = max(1, CHUNK_BYTES // (4 * head.shape[0]))
+        rows = max(1, CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cuda"]) // (4 * head.shape[0]))
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, hidden.shape[0], rows):
                 chunk, targets = hidden[start : start + rows], labels[start : start + rows]

@@ -61,7 +61,7 @@ def estimate_memory(
         weights=(parameters * (width + copies) + average) // shards,
         gradients=trained * width // shards + head_gradient,
         optimizer=trained * width * states // shards,
-        activations=activations + 3 * CHUNK_BYTES,
+        activations=activations + 3 * CHUNK_BYTES["cuda"],
     )
 
 

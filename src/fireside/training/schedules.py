@@ -19,7 +19,7 @@ def learning_rate_factor(
 ) -> float:
     """What the peak rate is multiplied by in step `step` of `steps`, counted from 0.
 
-    It rises linearly to 1 over `warmup_steps`, and falls to `floor`, which it would reach in the step after the last, so
+    It rises linearly to 1 over `warmup_steps`, and falls to `floor`, which it would reach one step after the last, so
     that no step is in vain. `decay_fraction`: the share of all steps in which WSD falls.
     """
     if step < warmup_steps:
