@@ -22,8 +22,7 @@ from fireside.models.config import config_to_hf
 from fireside.models.decoder import Decoder
 from fireside.training.loop import Outcome, StepRecord
 from fireside.training.objectives import next_token, next_token_within_documents
-from fireside.training.optimizers import OptimizerKind
-from fireside.training.recipe import TrainingConfig
+from fireside.training.recipe import OptimizerKind, TrainingConfig
 from tests.training import runs
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,7 @@ from fireside.errors import OutOfMemoryError
 from fireside.models.config import ModelConfig
 from fireside.models.fetching import format_bytes
 from fireside.training.cross_entropy import CHUNK_BYTES
-from fireside.training.optimizers import OptimizerKind
-from fireside.training.recipe import LoraConfig, StageConfig
+from fireside.training.recipe import LoraConfig, OptimizerKind, StageConfig
 from fireside.training.scaling import Plan, parameter_count
 
 # Numbers that autograd keeps per token, layer and unit of width: measured, see tests/training/test_memory.py.

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 
 import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from fireside.training.recipe import OptimizerKind
+
 ADAM_BETAS = (0.9, 0.95)  # a shorter memory than Adam's own, as all large language models use
-
-
-class OptimizerKind(StrEnum):
-    """What turns gradients into steps."""
-
-    ADAMW = "adamw"
-    MUON = "muon"  # https://kellerjordan.github.io/posts/muon/
 
 
 def make_optimizers(

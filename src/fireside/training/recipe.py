@@ -7,17 +7,24 @@ saved with the run.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fireside.data.config import DataConfig, PackingConfig, TokenizerConfig
-from fireside.training.optimizers import OptimizerKind
 from fireside.training.schedules import Schedule
 
 
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OptimizerKind(StrEnum):
+    """What turns gradients into steps."""
+
+    ADAMW = "adamw"
+    MUON = "muon"  # https://kellerjordan.github.io/posts/muon/
 
 
 class ModelShape(_Config):
