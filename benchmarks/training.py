@@ -3,9 +3,9 @@
     .venv/bin/python -m benchmarks.training [--threads N] [--rounds N] [--steps N]
 
 Vocabulary 4,096, 256 wide, 4 layers, context 256, 16 rows a step, AdamW (fused), clipping at 1, in float32 and with
-bfloat16 products. Each measurement is a process of its own; the contenders take turns, so that a busy machine is busy
-for all. Printed are the fastest step's tokens per second, by the clock and by the processor's time (which leaves out what
-others take), and the peak of the process's memory.
+bfloat16 products. Each measurement is a process of its own; the contenders take turns, so that a machine is as busy
+for all. Printed are the fastest step's tokens per second, by the clock and by the processor's time (which leaves out
+what others take), and the peak of the process's memory.
 """
 
 from __future__ import annotations
