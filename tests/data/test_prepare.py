@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -193,15 +194,41 @@ def test_stopping_leaves_nothing(tmp_path: Path) -> None:
 
 
 ENDLESS = """
-import sys, time
+import multiprocessing, sys, time
 from pathlib import Path
 from tests.data.test_prepare import config, make
-make(config(Path(sys.argv[1]), shard_tokens=1024), Path(sys.argv[1]) / "set", on_progress=lambda p: time.sleep(0.02))
+
+def slowly(progress):
+    if progress.documents == 1:
+        print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    time.sleep(0.02)
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    make(config(folder, shard_tokens=1024, processes=int(sys.argv[2])), folder / "set", on_progress=slowly)
 """
 
 
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Any, array: Any, **settings: Any) -> None:
+        file.write(b"the beginning")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fireside.data.shards.np.save", full)
+    with pytest.raises(DataError, match=r"cannot be written: .*No space left"):
+        make(config(tmp_path), tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chats.jsonl", "texts.jsonl"]
+
+
+def start_slowly(folder: Path, processes: int) -> subprocess.Popen[str]:
+    program = folder / "slowly.py"
+    program.write_text(ENDLESS)
+    command = [sys.executable, str(program), str(folder), str(processes)]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": "src:."}, stdout=subprocess.PIPE, text=True)
+
+
 def test_a_kill_leaves_no_dataset_and_is_no_hindrance(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], env=os.environ | {"PYTHONPATH": "src:."})
+    process = start_slowly(tmp_path, processes=1)
     partial = tmp_path / ".set.partial"
     deadline = time.monotonic() + 60
     while not list(partial.glob("train-texts-*.npy")) and time.monotonic() < deadline:
@@ -214,6 +241,27 @@ def test_a_kill_leaves_no_dataset_and_is_no_hindrance(tmp_path: Path) -> None:
     make(config(tmp_path), tmp_path / "set")
     open_dataset(tmp_path / "set").verify()
     assert not partial.exists()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
+def test_a_kill_takes_its_processes_along(tmp_path: Path) -> None:
+    def running(pid: str) -> bool:
+        try:
+            return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    process = start_slowly(tmp_path, processes=2)
+    assert process.stdout is not None
+    workers = process.stdout.readline().split()
+    assert workers
+    assert all(map(running, workers))
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(map(running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(running, workers))
 
 
 def test_a_dying_process_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

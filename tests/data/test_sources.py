@@ -225,6 +225,8 @@ def test_texts_for_a_tokenizer(tmp_path: Path) -> None:
         SourceConfig(name="b", path=str(tmp_path / "b.jsonl")),
     )
     assert list(read_texts(sources)) == ["prose", "Hi", "Hello"]
+    held_out = sources[0].model_copy(update={"use": "validation"})
+    assert list(read_texts((held_out, sources[1]))) == ["Hi", "Hello"]
 
 
 def test_hugging_face_datasets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,3 +257,15 @@ def test_hugging_face_datasets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_configs_are_checked(sources: list[dict[str, Any]], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         DataConfig.model_validate({"sources": sources})
+
+
+def test_none_can_be_written_in_toml() -> None:
+    values = {"sources": [{"name": "a", "path": "none", "separator": "none"}]}
+    values["cleaning"] = {"repetition": "none", "quality": {"min_words": "none"}}
+    config = DataConfig.model_validate(values)
+    assert config.cleaning.repetition is None
+    assert config.cleaning.quality is not None
+    assert config.cleaning.quality.min_words is None
+    assert (config.sources[0].separator, config.sources[0].path) == (None, "none")
+    with pytest.raises(ValueError, match="pii"):
+        DataConfig.model_validate(values | {"cleaning": {"pii": "none"}})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -24,7 +26,17 @@ __all__ = [
 
 
 class _Config(BaseModel):
+    """Where None is allowed it can be written as "none", since TOML has no word for it."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        optional = {name for name, field in cls.model_fields.items() if NoneType in get_args(field.annotation)}
+        return {key: None if value == "none" and key in optional else value for key, value in values.items()}
 
 
 class SourceConfig(_Config):
@@ -211,7 +223,7 @@ class PackingConfig(_Config):
     sequence_length: int = Field(default=1024, ge=2, description="Tokens in a row.")
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="Decides the order of documents and rows.")
     padding_tolerance: float = Field(
-        default=0.01,
+        default=0.02,
         ge=0,
         le=1,
         description="A gap up to this share of a row is padded rather than a document cut to fill it.",

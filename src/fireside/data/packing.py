@@ -7,6 +7,7 @@ given when it began: those few integers and the row within the window are the wh
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -165,7 +166,7 @@ class PackedBatches:
     def _identity(self, may_cut: bool) -> int:
         """63 bits that change with anything that changes the stream."""
         sources = [
-            (source.name, weight, len(segments), order_key(segments.lengths.tobytes().hex()))
+            (source.name, weight, len(segments), hashlib.sha256(segments.lengths.tobytes()).hexdigest())
             for source, segments, weight in zip(self._sources, self._segments, self._weights, strict=True)
         ]
         return order_key(repr((sources, self._config.model_dump(), may_cut))) >> 1

@@ -135,8 +135,9 @@ def _hugging_face(config: SourceConfig) -> Iterator[Row | Malformed]:
 
 
 def read_texts(configs: tuple[SourceConfig, ...]) -> Iterator[str]:
-    """Every text of the sources, those of messages included: what a tokenizer is trained on."""
-    for item in chain.from_iterable(map(read_source, configs)):
+    """Every text of the sources, those of messages included, but none that is only for validation: what a tokenizer
+    is trained on."""
+    for item in chain.from_iterable(read_source(config) for config in configs if config.use != "validation"):
         if isinstance(item, Document):
             yield item.text
         elif isinstance(item, Conversation):

@@ -16,6 +16,7 @@ from fireside.models.decoder import Decoder
 from fireside.models.json_file import read_json, read_text
 from fireside.models.local import RECORD_FILE, LocalModel, resolve_model
 from fireside.models.saving import save_pretrained
+from fireside.models.text_parts import template_for
 from fireside.settings import Settings
 from fireside.tokenizers.chat_template import ChatTemplate
 from fireside.tokenizers.tokenizer import Tokenizer
@@ -109,10 +110,7 @@ def export_model(decoder: Decoder, text: ModelText, folder: Path, *, run: str, l
 
 
 def _template(tokenizer: Tokenizer, source: object) -> ChatTemplate | None:
-    if not isinstance(source, str):
-        return None
-    bos, eos = (_spelling(tokenizer, i) for i in (tokenizer.bos_token_id, tokenizer.eos_token_id))
-    return ChatTemplate(source, bos_token=bos, eos_token=eos)
+    return template_for(tokenizer, source) if isinstance(source, str) else None
 
 
 def _spelling(tokenizer: Tokenizer, token_id: int | None) -> str | None:

@@ -33,14 +33,12 @@ def repair_unicode(document: Document) -> Outcome:
 
 
 def repaired(text: str) -> str:
-    if not text.isascii():
-        text = _LINE_ENDS.sub("\n", text)
-        if _MOJIBAKE.search(text):
-            text = "\n".join(_decoded(line) if _MOJIBAKE.search(line) else line for line in text.split("\n"))
-        text = unicodedata.normalize("NFC", text)
-    elif "\r" in text:
-        text = _LINE_ENDS.sub("\n", text)
-    return _UNWANTED.sub("", text)
+    text = _LINE_ENDS.sub("\n", text)
+    if text.isascii():
+        return _UNWANTED.sub("", text)
+    if _MOJIBAKE.search(text):
+        text = "\n".join(_decoded(line) if _MOJIBAKE.search(line) else line for line in text.split("\n"))
+    return unicodedata.normalize("NFC", _UNWANTED.sub("", text))
 
 
 def _decoded(line: str) -> str:

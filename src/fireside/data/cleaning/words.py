@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _RUN = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
+@lru_cache(maxsize=1)  # several blocks look at the same text in turn
 def word_hashes(text: str) -> Hashes:
     """One hash for each word, in order, case aside. uint64 [words].
 
@@ -31,7 +32,9 @@ def word_hashes(text: str) -> Hashes:
             stop = start + int(blanks[-1]) + 1 if len(blanks) else stop
         parts.append(_hash_chunk(codes[start:stop], kinds[start:stop]))
         start = stop
-    return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+    hashes = np.concatenate(parts) if parts else np.empty(0, np.uint64)
+    hashes.flags.writeable = False
+    return hashes
 
 
 def run_hashes(words: Hashes, length: int) -> Hashes:
