@@ -20,3 +20,25 @@ class SettingsError(FiresideError):
     """A setting is unknown, of the wrong type or out of range."""
 
     exit_code = 2
+
+
+class RecipeError(FiresideError):
+    """A recipe is not valid TOML, has an unknown key, or a value that cannot be."""
+
+    exit_code = 2
+
+
+class RunError(FiresideError):
+    """A training run cannot begin, go on, or be read."""
+
+
+class DivergedError(RunError):
+    """The loss is no longer a finite number."""
+
+    exit_code = 3
+
+
+class OutOfMemoryError(RunError):
+    """A recipe would need more memory than the machine has."""
+
+    exit_code = 4

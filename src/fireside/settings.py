@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address the server binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server binds to; 0 takes any free one.")
     home: Path = Field(
-        Path(DEFAULT_HOME), description="Folder of models, logs and saved prefixes.", validate_default=True
+        Path(DEFAULT_HOME), description="Folder of models, runs, logs and saved prefixes.", validate_default=True
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -134,6 +134,10 @@ class Settings(BaseSettings):
     @property
     def models_dir(self) -> Path:
         return self.home / "models"
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.home / "runs"
 
     @property
     def prefixes_dir(self) -> Path:

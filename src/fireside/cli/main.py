@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from fireside.cli import chat, data, models, pull, serve, tokenizer, version
+from fireside.cli import chat, data, finetune, models, pull, runs, serve, tokenizer, train, version
 from fireside.errors import FiresideError
 
 app = typer.Typer(
@@ -21,6 +21,9 @@ app.command()(serve.serve)
 app.command()(chat.chat)
 app.command()(pull.pull)
 app.command()(models.models)
+app.command()(train.train)
+app.command()(finetune.finetune)
+app.command()(runs.runs)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
 app.command()(version.version)

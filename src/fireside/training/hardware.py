@@ -1,0 +1,54 @@
+"""Devices, threads and precision, by Lightning Fabric."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from fireside.engine.resources import available_cores
+from fireside.errors import RecipeError
+from fireside.training.recipe import HardwareConfig
+
+
+def make_fabric(config: HardwareConfig) -> Fabric:
+    """A Fabric for `config`, in the form that one process of a launch holds. Raises `RecipeError`."""
+    accelerator = config.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("hardware.accelerator is cuda, and PyTorch finds no GPU here: set it to cpu, or to auto")
+    device = torch.device(accelerator)
+    if device.type == "cpu":
+        torch.set_num_threads(config.threads or available_cores())
+    else:
+        # Sums whose order a GPU leaves to chance would keep a resumed run from repeating bits.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cuda.matmul.allow_tf32 = True
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # the run says itself what matters
+    strategy: Any = config.strategy if config.devices * config.nodes > 1 else "auto"
+    precision: Any = "bf16-mixed" if uses_bf16(config, device) else "32-true"
+    fabric = Fabric(
+        accelerator=accelerator, devices=config.devices, num_nodes=config.nodes, strategy=strategy, precision=precision
+    )
+    fabric.launch()
+    return fabric
+
+
+def is_helper() -> bool:
+    """Whether this is not the first of the processes that train together."""
+    return os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0"
+
+
+def uses_bf16(config: HardwareConfig, device: torch.device) -> bool:
+    """Whether products are made in bfloat16: asked for, or auto on hardware that has instructions for them."""
+    if config.precision != "auto":
+        return config.precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Without such instructions oneDNN emulates them, which is slower than float32.
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,288 @@
+"""The one loop: batches in, a trained decoder out, for every stage.
+
+A step's loss is summed over tokens and divided by the number of targets of the whole step, over all micro-batches and
+devices, so that the gradient is the same however the step is cut. Every process reads the whole step's batch, whose
+size is nothing beside the step's work, and trains on its own rows: the data is the same for any number of devices.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import Protocol, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint as recompute
+
+from fireside.data.batch import Batch, BatchSource
+from fireside.errors import DivergedError
+from fireside.models.decoder import Decoder
+from fireside.training.checkpoint import CheckpointStore, SavedState
+from fireside.training.objectives import Objective
+from fireside.training.optimizers import make_optimizers, optimizer_tensors, restore_optimizers, set_learning_rate
+from fireside.training.recipe import TrainingConfig
+from fireside.training.scaling import Plan
+from fireside.training.schedules import learning_rate_factor
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step. loss: mean over its targets, in nats. tokens: seen since the stage began. seconds: likewise."""
+
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+
+
+class Outcome(StrEnum):
+    """How a stage ended."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"  # because it was asked to; a checkpoint is there to go on from
+
+
+class Observer(Protocol):
+    """Told what happens, on the first process only."""
+
+    def on_step(self, record: StepRecord) -> None: ...
+
+    def on_evaluation(self, step: int, bits_per_byte: float) -> None: ...
+
+    def on_checkpoint(self, state: SavedState) -> None: ...
+
+
+class SummedLoss(nn.Module):
+    """An objective as a module, so that precision and parallelism wrap all of it."""
+
+    def __init__(self, decoder: Decoder, objective: Objective) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.objective = objective
+
+    def forward(self, input_ids: Tensor, labels: Tensor, document_ids: Tensor, positions: Tensor) -> Tensor:
+        return self.objective(self.decoder, Batch(input_ids, labels, document_ids, positions))
+
+
+class Loop:
+    """Trains what of `decoder` requires gradients.
+
+    evaluate: bits per byte of the decoder as it stands, or None if nothing is held out. stop: whether to end early,
+    asked after each step.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        decoder: Decoder,
+        objective: Objective,
+        source: BatchSource,
+        config: TrainingConfig,
+        plan: Plan,
+        store: CheckpointStore,
+        *,
+        seed: int,
+        compile_layers: bool = False,
+        evaluate: Callable[[], float] | None = None,
+        observer: Observer | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._fabric = fabric
+        self._source = source
+        self._config = config
+        self._plan = plan
+        self._store = store
+        self._seed = seed
+        self._evaluate = evaluate
+        self._observer = observer
+        self._stop = stop
+        self._parameters = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
+        self._names = {id(parameter): name for name, parameter in self._parameters.items()}
+        for layer in decoder.model.layers:
+            if config.activation_checkpointing:
+                layer.forward = partial(recompute, layer.forward, use_reentrant=False)
+            if compile_layers:
+                layer.compile()
+        optimizers = make_optimizers(
+            self._parameters.items(), config.optimizer, learning_rate=plan.lr, weight_decay=config.weight_decay
+        )
+        module, *wrapped = fabric.setup(SummedLoss(decoder, objective), *optimizers)
+        self._module = module
+        self._wrapped: list[Optimizer] = wrapped
+        self._optimizers = optimizers
+        self._average = (
+            {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+            if config.ema_decay is not None
+            else {}
+        )
+        self.state = SavedState(step=0, tokens=0, seconds=0.0, position=source.state(), bits_per_byte=None)
+
+    def resume(self) -> bool:
+        """Goes to the latest checkpoint; False if there is none. Raises `RunError`."""
+        latest = self._store.latest()
+        if latest is None:
+            return False
+        self.state = self._store.read_state(latest)
+        tensors = self._store.read_tensors(latest)
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(tensors["weights"][name])
+            for name, average in self._average.items():
+                average.copy_(tensors["average"][name])
+        restore_optimizers(self._optimizers, tensors["optimizer"], self._names)
+        self._source.restore(self.state.position)
+        return True
+
+    def run(self) -> Outcome:
+        """To the last step, or until `stop`. Leaves the decoder with the weights to keep: the averaged ones, if any.
+
+        Raises `DivergedError` for a loss that is not finite (checkpoints stay as they are) and what saving raises.
+        """
+        while self.state.step < self._plan.steps:
+            record = self._step()
+            step = record.step
+            is_last = step == self._plan.steps
+            if self._is_observed and (step % self._config.log_every == 0 or is_last):
+                cast(Observer, self._observer).on_step(record)
+            if self._evaluate is not None and (step % self._plan.evaluate_every == 0 or is_last):
+                with self.averaged_weights():
+                    bits_per_byte = self._evaluate()
+                self.state = replace(self.state, bits_per_byte=bits_per_byte)
+                if self._is_observed:
+                    cast(Observer, self._observer).on_evaluation(step, bits_per_byte)
+            is_stopped = not is_last and self._anyone(self._stop())
+            if is_last or is_stopped or step % self._plan.save_every == 0:
+                self._save()
+            if is_stopped:
+                return Outcome.STOPPED
+        for name, average in self._average.items():
+            self._parameters[name].data.copy_(average)
+        return Outcome.FINISHED
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Within it the decoder has the averaged weights, if there are any."""
+        kept = {name: self._parameters[name].detach().clone() for name in self._average}
+        for name, average in self._average.items():
+            self._parameters[name].data.copy_(average)
+        try:
+            yield
+        finally:
+            for name, weights in kept.items():
+                self._parameters[name].data.copy_(weights)
+
+    def _step(self) -> StepRecord:
+        started = time.perf_counter()
+        step, plan = self.state.step, self._plan
+        # What dropout draws is a function of this, so that no generator's state needs saving.
+        torch.manual_seed(hash((self._seed, step, self._fabric.global_rank)))
+        factor = learning_rate_factor(
+            self._config.schedule,
+            step,
+            plan.steps,
+            warmup_steps=plan.warmup_steps,
+            decay_fraction=self._config.decay_fraction,
+            floor=self._config.floor,
+        )
+        set_learning_rate(self._optimizers, factor)
+        loss = self._backward(self._source.next_batch())
+        grad_norm = self._clip()
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            last = self._store.latest()
+            raise DivergedError(
+                f"the {'gradient' if math.isfinite(loss) else 'loss'} of step {step + 1} is not a finite number; its "
+                f"batch is the one at {self.state.position} of the data. "
+                f"{f'The last good checkpoint is {last}. ' if last else ''}Lower lr, or lengthen warmup_fraction"
+            )
+        for optimizer in self._wrapped:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self._average:
+            torch._foreach_lerp_(
+                list(self._average.values()),
+                [parameter.detach() for parameter in self._parameters.values()],
+                1 - cast(float, self._config.ema_decay),
+            )
+        elapsed = time.perf_counter() - started
+        self.state = SavedState(
+            step=step + 1,
+            tokens=self.state.tokens + plan.tokens_per_step,
+            seconds=self.state.seconds + elapsed,
+            position=self._source.state(),
+            bits_per_byte=None,
+        )
+        return StepRecord(
+            step=step + 1,
+            steps=plan.steps,
+            loss=loss,
+            lr=plan.lr * factor,
+            grad_norm=grad_norm,
+            tokens=self.state.tokens,
+            tokens_per_second=plan.tokens_per_step / elapsed,
+            seconds=self.state.seconds,
+        )
+
+    def _backward(self, batch: Batch) -> float:
+        """Accumulates the gradient of the batch's mean loss, and returns that mean over all processes."""
+        fabric, count = self._fabric, max(1, batch.num_targets)
+        rows = range(fabric.global_rank, batch.input_ids.shape[0], fabric.world_size)
+        starts = range(0, len(rows), self._plan.micro_rows)
+        total = torch.zeros((), device=fabric.device)
+        for start in starts:
+            micro = [
+                tensor[list(rows[start : start + self._plan.micro_rows])].to(fabric.device, non_blocking=True)
+                for tensor in (batch.input_ids, batch.labels, batch.document_ids, batch.positions)
+            ]
+            with fabric.no_backward_sync(self._module, enabled=start != starts[-1]):
+                loss: Tensor = self._module(*micro)
+                # Gradients are averaged over processes, and it is their sum that is wanted.
+                fabric.backward(loss * (fabric.world_size / count))
+            total += loss.detach()
+        return float(cast(Tensor, fabric.all_reduce(total, reduce_op="sum"))) / count
+
+    def _clip(self) -> float:
+        gradients = [p for p in self._parameters.values() if p.grad is not None]
+        limit = math.inf if self._config.clip_norm is None else self._config.clip_norm
+        return float(nn.utils.clip_grad_norm_(gradients, limit))
+
+    def _save(self) -> None:
+        if self._fabric.is_global_zero:
+            tensors = {
+                "weights": {name: _on_cpu(parameter) for name, parameter in self._parameters.items()},
+                "optimizer": {
+                    name: _on_cpu(tensor) for name, tensor in optimizer_tensors(self._optimizers, self._names)
+                },
+            }
+            if self._average:
+                tensors["average"] = {name: _on_cpu(average) for name, average in self._average.items()}
+            self._store.save(self.state, tensors)
+            if self._observer is not None:
+                self._observer.on_checkpoint(self.state)
+        self._fabric.barrier()
+
+    @property
+    def _is_observed(self) -> bool:
+        return self._observer is not None and self._fabric.is_global_zero
+
+    def _anyone(self, wish: bool) -> bool:
+        """Whether any process wishes so: a signal may reach them between different steps."""
+        if self._fabric.world_size == 1:
+            return wish
+        wishes = self._fabric.all_reduce(torch.tensor(float(wish), device=self._fabric.device), reduce_op="sum")
+        return float(cast(Tensor, wishes)) > 0
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu()

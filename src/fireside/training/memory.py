@@ -1,0 +1,89 @@
+"""What training will take, before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fireside.engine.resources import available_memory
+from fireside.errors import OutOfMemoryError
+from fireside.models.config import ModelConfig
+from fireside.models.fetching import format_bytes
+from fireside.training.cross_entropy import CHUNK_BYTES
+from fireside.training.recipe import LoraConfig, OptimizerKind, StageConfig
+from fireside.training.scaling import Plan, parameter_count
+
+# Numbers that autograd keeps per token, layer and unit of width: measured, see tests/training/test_memory.py.
+_KEPT_PER_HIDDEN = 20
+_KEPT_PER_INNER = 4
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes on one device."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {format_bytes(value)}" for name, value in vars(self).items())
+        return f"{format_bytes(self.total)} ({parts})"
+
+
+def estimate_memory(
+    config: ModelConfig, stage: StageConfig, plan: Plan, *, lora: LoraConfig | None, is_bf16: bool, shards: int = 1
+) -> MemoryEstimate:
+    """An upper estimate of what a stage takes beside Python and PyTorch themselves. shards: devices under FSDP."""
+    parameters = parameter_count(config)
+    trained = parameters if lora is None else lora_parameter_count(config, lora)
+    states = 1 if stage.optimizer is OptimizerKind.MUON else 2
+    width = 4
+    tokens = plan.micro_rows * plan.length
+    kept = _KEPT_PER_HIDDEN * config.hidden_size + _KEPT_PER_INNER * config.intermediate_size
+    layers = 1 if stage.activation_checkpointing else config.num_hidden_layers
+    activations = tokens * kept * layers * width
+    if stage.activation_checkpointing:
+        activations += tokens * config.hidden_size * config.num_hidden_layers * width
+    if stage.mask_documents:
+        activations += plan.micro_rows * config.num_attention_heads * plan.length**2 * width
+    copies = 2 if is_bf16 else 0  # of every weight, for a forward pass
+    average = width * trained if stage.ema_decay is not None else 0
+    head_gradient = width * config.vocab_size * config.hidden_size if lora is None else 0
+    return MemoryEstimate(
+        weights=(parameters * (width + copies) + average) // shards,
+        gradients=trained * width // shards + head_gradient,
+        optimizer=trained * width * states // shards,
+        activations=activations + 3 * CHUNK_BYTES["cuda"],
+    )
+
+
+def lora_parameter_count(config: ModelConfig, lora: LoraConfig) -> int:
+    queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
+    hidden, inner = config.hidden_size, config.intermediate_size
+    sizes = {
+        "q_proj": hidden + queries,
+        "k_proj": hidden + keys,
+        "v_proj": hidden + keys,
+        "o_proj": queries + hidden,
+        "gate_proj": hidden + inner,
+        "up_proj": hidden + inner,
+        "down_proj": inner + hidden,
+    }
+    return lora.rank * config.num_hidden_layers * sum(sizes.get(target, 0) for target in lora.targets)
+
+
+def check_memory(stage: str, estimate: MemoryEstimate, device: torch.device) -> None:
+    """Raises `OutOfMemoryError` with the estimate if the device has less free."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    if estimate.total > free:
+        raise OutOfMemoryError(
+            f"stage {stage} would take about {estimate}, and {device.type} has {format_bytes(free)} free: lower "
+            "micro_batch_tokens, set activation_checkpointing, or make the model smaller"
+        )
