@@ -18,7 +18,7 @@ def finetune(
     name: Annotated[str | None, typer.Option(help="What the model will be called.")] = None,
 ) -> None:
     """Fine-tune a model on conversations of your own."""
-    from fireside.cli.fetching import find_or_fetch
+    from fireside.cli.preparing import find_or_fetch
     from fireside.cli.training import run_training
     from fireside.settings import load_settings
     from fireside.training.finetuning import finetuning_recipe
