@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fireside.data.manifest import Manifest, read_manifest
 from fireside.data.prepare import Progress, prepare
 from fireside.data.shards import Flag, open_dataset
 from fireside.data.tokenizing import document_borders, token_dtype
-from tests.data.files import chat, prose, write_jsonl
+from tests.data.files import chat, prose, write_jsonl, write_parquet
 from tests.tokenizers.small import small_folder, small_parts
 
 LENIENT = {"quality": None, "repetition": None, "pii": False}
@@ -165,6 +166,27 @@ def test_nothing_left_to_train_on_says_why(tmp_path: Path) -> None:
 def test_conversations_need_a_template(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="source chats holds conversations"):
         prepare(config(tmp_path), small_parts()[0], tmp_path / "set")
+
+
+def test_arguments_that_are_not_json_are_counted(tmp_path: Path) -> None:
+    wanted = config(tmp_path)
+    arguments = {"when": datetime(2026, 1, 1, tzinfo=UTC)}
+    calls = [{"type": "function", "function": {"name": "wake", "arguments": arguments}}]
+    write_parquet(
+        tmp_path / "calls.parquet", [{"messages": [{"role": "assistant", "content": "", "tool_calls": calls}]}]
+    )
+    deep: Any = {}
+    for _ in range(450):
+        deep = {"a": deep}
+    calls = [{"type": "function", "function": {"name": "wake", "arguments": deep}}]
+    write_jsonl(tmp_path / "deep.jsonl", [{"messages": [{"role": "assistant", "content": "", "tool_calls": calls}]}])
+    sources = [*wanted.model_dump()["sources"]]
+    sources += [{"name": name, "path": str(tmp_path / name)} for name in ("calls.parquet", "deep.jsonl")]
+    for source in sources[2:]:
+        source["name"] = source["name"].partition(".")[0]
+    manifest = make(config(tmp_path, sources=sources), tmp_path / "set")
+    assert manifest.sources[2].dropped == {"refused by the chat template": 1}
+    assert manifest.sources[3].read == 1
 
 
 def test_damage_is_found(tmp_path: Path) -> None:

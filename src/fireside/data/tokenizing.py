@@ -80,10 +80,12 @@ class Preparer:
 
     def _conversation(self, conversation: Conversation) -> Prepared:
         assert self._renderer is not None  # `prepare` has seen to it
-        conversation, reasons = clean_conversation(conversation, self._cleaning)
+        reasons: list[Reason] = []
         try:
+            conversation, reasons = clean_conversation(conversation, self._cleaning)
             rendered = self._renderer.render(conversation.messages, conversation.tools)
-        except TemplateError:
+            text = canonical(conversation.messages, conversation.tools)
+        except (TemplateError, RecursionError):  # the latter for arguments that are hundreds of objects deep
             return Prepared([*reasons, Reason.UNRENDERABLE])
         if not any(rendered.targets[1:]):
             return Prepared([*reasons, Reason.EMPTY])
@@ -91,7 +93,6 @@ class Preparer:
         flags[rendered.message_starts] |= Flag.MESSAGE_START
         flags[rendered.turn_starts] |= Flag.TURN_START
         size = sum(len(str(message["content"]).encode("utf-8", "replace")) for message in conversation.messages)
-        text = canonical(conversation.messages, conversation.tools)
         return Prepared(reasons, TokenizedDocument(np.array(rendered.ids, self._dtype), flags, size), text_hash(text))
 
 
