@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fireside.data.cleaning.deduplication import Seen
 from fireside.data.config import DataConfig
-from fireside.data.documents import DataError
+from fireside.data.documents import Conversation, DataError
 from fireside.data.manifest import Manifest, read_manifest
+from fireside.data.parallel import _tasks
 from fireside.data.prepare import Progress, prepare
 from fireside.data.shards import Flag, open_dataset
 from fireside.data.tokenizing import document_borders, token_dtype
@@ -203,6 +205,49 @@ def test_damage_is_found(tmp_path: Path) -> None:
     (tmp_path / "set" / "manifest.json").write_text('{"version": 9}')
     with pytest.raises(DataError, match="another version"):
         open_dataset(tmp_path / "set")
+
+
+def test_a_dataset_that_was_overwritten_is_not_accepted(tmp_path: Path) -> None:
+    wanted = config(tmp_path)
+    make(wanted, tmp_path / "set")
+    (shard, *_) = (tmp_path / "set").glob("train-texts-*.tokens.npy")
+    np.save(shard, np.zeros_like(np.load(shard)))
+    with pytest.raises(DataError, match="is not what was prepared"):
+        make(wanted, tmp_path / "set")
+    shard.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        make(wanted, tmp_path / "set")
+
+
+def test_changed_evaluation_files_are_noticed(tmp_path: Path) -> None:
+    evaluation = write_jsonl(tmp_path / "eval.jsonl", [{"question": prose(5)[:400]}])
+    wanted = config(tmp_path, cleaning={**LENIENT, "decontaminate": [str(evaluation)]})
+    make(wanted, tmp_path / "set")
+    write_jsonl(evaluation, [{"question": prose(6)[:400]}])
+    with pytest.raises(DataError, match=r"other data \(.*eval\.jsonl\)"):
+        make(wanted, tmp_path / "set")
+
+
+def test_two_preparations_of_one_folder(tmp_path: Path) -> None:
+    def again(progress: Progress) -> None:
+        if progress.documents == 50:
+            with pytest.raises(DataError, match="another preparation is writing"):
+                make(config(tmp_path), tmp_path / "set")
+
+    make(config(tmp_path), tmp_path / "set", on_progress=again)
+    open_dataset(tmp_path / "set").verify()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_deduplication_forgets_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make(config(tmp_path), tmp_path / "set").forgotten == 0
+    monkeypatch.setattr(Seen, "__init__", lambda self, sets, size, make=Seen.__init__: make(self, sets, 8 * 8 * sets))
+    assert make(config(tmp_path), tmp_path / "small").forgotten > 100
+
+
+def test_tasks_of_long_conversations_are_small() -> None:
+    talk = Conversation(messages=chat("Why?", "x" * 400_000), tools=[], id="1", source="s")
+    assert [len(task) for task in _tasks([talk] * 7)] == [3, 3, 1]
 
 
 def test_stopping_leaves_nothing(tmp_path: Path) -> None:

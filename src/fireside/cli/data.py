@@ -93,4 +93,6 @@ def _described(manifest: Manifest, folder: Path) -> str:
         lines += [f"    dropped, {reason}: {count:,}" for reason, count in lost.items()]
         lines += [f"    {reason}: {count:,}" for reason, count in source.changed.items()]
         lines += [f"    for example {example}" for example in source.examples[:1]]
+    if manifest.forgotten:
+        lines.append(f"  {manifest.forgotten:,} hashes were forgotten: deduplication would have needed more memory_mb")
     return "\n".join(lines)

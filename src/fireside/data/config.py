@@ -152,7 +152,9 @@ class DeduplicationConfig(_Config):
         default=8, ge=1, le=32, description="Hashes in a band; 14 bands of 8 find a similarity of about 0.75."
     )
     memory_mb: int = Field(
-        default=256, ge=1, description="For what was seen; when it is full, the oldest texts begin to be forgotten."
+        default=256,
+        ge=1,
+        description="For what was seen; as it fills, texts chosen by their hashes are forgotten, and counted.",
     )
 
 
