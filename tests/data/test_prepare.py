@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,19 @@ def test_evaluation_files_are_kept_out(tmp_path: Path) -> None:
     cleaning = {**LENIENT, "decontaminate": [str(tmp_path / "eval.jsonl")]}
     manifest = make(config(tmp_path, cleaning=cleaning), tmp_path / "set")
     assert manifest.sources[0].dropped["shares text with an evaluation"] == 2
+
+
+def test_conversations_are_decontaminated(tmp_path: Path) -> None:
+    """Also where the evaluation file has its letters decomposed, and line ends of Windows."""
+    said = prose(999, 60).replace("e", "é")
+    write_jsonl(tmp_path / "eval.jsonl", [{"question": unicodedata.normalize("NFD", said).replace(" ", "\r\n")}])
+    sources = [{"name": "chats", "path": str(tmp_path / "more.jsonl")}]
+    cleaning = {**LENIENT, "decontaminate": [str(tmp_path / "eval.jsonl")]}
+    wanted = config(tmp_path, sources=sources, cleaning=cleaning, validation_fraction=0)
+    talks = [chat("Why?", said), chat("Why?", prose(1)), chat(said, prose(2))]
+    write_jsonl(tmp_path / "more.jsonl", [{"messages": talk} for talk in talks])
+    manifest = make(wanted, tmp_path / "set")
+    assert manifest.sources[0].dropped == {"shares text with an evaluation": 2}
 
 
 def test_a_dataset_that_is_there_is_not_made_again(tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ class DeduplicationConfig(_Config):
 
 
 class CleaningConfig(_Config):
-    """The blocks a document passes, in this order. Conversations pass only Unicode repair, PII and exact duplicates."""
+    """The blocks a document passes, in this order. Conversations pass only Unicode repair, PII, exact
+    duplicates and decontamination."""
 
     unicode: bool = Field(default=True, description="Repairs mojibake, composes to NFC, removes control characters.")
     languages: tuple[str, ...] = Field(
@@ -178,7 +179,7 @@ class CleaningConfig(_Config):
     )
     decontaminate: tuple[str, ...] = Field(
         default=(),
-        description="Evaluation files (text, JSONL or Parquet; globs): documents that share a run of words go.",
+        description="Evaluation files (text, JSONL or Parquet; globs): what shares a run of words with them goes.",
     )
     decontamination_ngram: int = Field(default=13, ge=5, le=50, description="Words in that run.")
 

@@ -125,7 +125,8 @@ class _Preparation:
         evaluation = self._folder / "evaluation.npy"
         if self._config.cleaning.decontaminate:
             cleaning = self._config.cleaning
-            np.save(evaluation, evaluation_runs(cleaning.decontaminate, cleaning.decontamination_ngram))
+            length = cleaning.decontamination_ngram
+            np.save(evaluation, evaluation_runs(cleaning.decontaminate, length, repair=cleaning.unicode))
         with Pool(self._setup(evaluation), self._config.processes) as pool:
             for source, record in zip(self._config.sources, self._manifest.sources, strict=True):
                 self._prepare_source(source, record, pool)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fireside.data.chat_formats import canonical
+from fireside.data.cleaning.decontamination import drop_contaminated
 from fireside.data.cleaning.deduplication import signature, text_hash
 from fireside.data.cleaning.outcome import Reason
 from fireside.data.cleaning.pipeline import build_blocks, clean, clean_conversation
@@ -60,6 +61,7 @@ class Preparer:
         self._cleaning = setup.cleaning
         evaluation = _NO_HASHES if setup.evaluation is None else np.load(setup.evaluation, mmap_mode="r")
         self._blocks = build_blocks(setup.cleaning, evaluation)
+        self._decontaminate = drop_contaminated(evaluation, setup.cleaning.decontamination_ngram)
         self._dtype = token_dtype(self._tokenizer.vocab_size)
         self._begin, self._end = document_borders(self._tokenizer)
 
@@ -82,7 +84,10 @@ class Preparer:
         assert self._renderer is not None  # `prepare` has seen to it
         reasons: list[Reason] = []
         try:
-            conversation, reasons = clean_conversation(conversation, self._cleaning)
+            cleaned, reasons = clean_conversation(conversation, self._cleaning, self._decontaminate)
+            if cleaned is None:
+                return Prepared(reasons)
+            conversation = cleaned
             rendered = self._renderer.render(conversation.messages, conversation.tools)
             text = canonical(conversation.messages, conversation.tools)
         except (TemplateError, RecursionError):  # the latter for arguments that are hundreds of objects deep
