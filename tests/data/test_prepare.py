@@ -25,6 +25,7 @@ from fireside.data.parallel import _tasks
 from fireside.data.prepare import Progress, prepare
 from fireside.data.shards import Flag, open_dataset
 from fireside.data.tokenizing import document_borders, token_dtype
+from fireside.errors import FiresideError
 from tests.data.files import chat, prose, write_jsonl, write_parquet
 from tests.tokenizers.small import small_folder, small_parts
 
@@ -376,3 +377,23 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "new")])
     assert isinstance(result.exception, DataError)
     assert "sources.0.colour" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "prepare", "data.toml", "--out", "set", "--tokenizer", "x"],
+        ["data", "train-classifier", "good", "bad", "--out", "x.safetensors"],
+        ["tokenizer", "train", "texts", "--out", "x"],
+        ["tokenizer", "inspect", "x", "--text", "texts"],
+    ],
+)
+def test_commands_say_which_extra_they_need(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from fireside.cli.main import app
+
+    monkeypatch.setattr("fireside.cli.training_extra._MODULES", ("numpy", "no_such_module"))
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, FiresideError)
+    assert str(result.exception).startswith("this needs no_such_module: pip install 'fireside[train]'")
