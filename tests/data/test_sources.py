@@ -307,9 +307,19 @@ JSON_VALUES = st.recursive(
     max_leaves=20,
 )
 
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.just("assistant") | JSON_VALUES, "content": st.just("x") | JSON_VALUES},
+    optional={"tool_calls": JSON_VALUES},
+)
+ROWS = (
+    JSON_VALUES
+    | st.fixed_dictionaries({"messages": st.lists(MESSAGE, min_size=1, max_size=2)}, optional={"tools": JSON_VALUES})
+    | st.fixed_dictionaries({"instruction": JSON_VALUES, "output": st.just("x"), "history": JSON_VALUES})
+)
+
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(JSON_VALUES, min_size=1, max_size=5), st.sampled_from(["auto", "openai", "sharegpt", "alpaca"]))
+@given(st.lists(ROWS, min_size=1, max_size=5), st.sampled_from(["auto", "openai", "sharegpt", "alpaca"]))
 def test_any_json_value_is_an_item_or_malformed(rows: list[Any], kind: str) -> None:
     with TemporaryDirectory() as folder:
         path = write_jsonl(Path(folder, "a.jsonl"), [{}, *rows])
