@@ -9,19 +9,24 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fireside.data.cleaning.deduplication import Seen
 from fireside.data.config import DataConfig
-from fireside.data.documents import DataError
+from fireside.data.documents import Conversation, DataError
 from fireside.data.manifest import Manifest, read_manifest
+from fireside.data.parallel import _tasks
 from fireside.data.prepare import Progress, prepare
 from fireside.data.shards import Flag, open_dataset
 from fireside.data.tokenizing import document_borders, token_dtype
-from tests.data.files import chat, prose, write_jsonl
+from fireside.errors import FiresideError
+from tests.data.files import chat, prose, write_jsonl, write_parquet
 from tests.tokenizers.small import small_folder, small_parts
 
 LENIENT = {"quality": None, "repetition": None, "pii": False}
@@ -132,6 +137,19 @@ def test_evaluation_files_are_kept_out(tmp_path: Path) -> None:
     assert manifest.sources[0].dropped["shares text with an evaluation"] == 2
 
 
+def test_conversations_are_decontaminated(tmp_path: Path) -> None:
+    """Also where the evaluation file has its letters decomposed, and line ends of Windows."""
+    said = prose(999, 60).replace("e", "é")
+    write_jsonl(tmp_path / "eval.jsonl", [{"question": unicodedata.normalize("NFD", said).replace(" ", "\r\n")}])
+    sources = [{"name": "chats", "path": str(tmp_path / "more.jsonl")}]
+    cleaning = {**LENIENT, "decontaminate": [str(tmp_path / "eval.jsonl")]}
+    wanted = config(tmp_path, sources=sources, cleaning=cleaning, validation_fraction=0)
+    talks = [chat("Why?", said), chat("Why?", prose(1)), chat(said, prose(2))]
+    write_jsonl(tmp_path / "more.jsonl", [{"messages": talk} for talk in talks])
+    manifest = make(wanted, tmp_path / "set")
+    assert manifest.sources[0].dropped == {"shares text with an evaluation": 2}
+
+
 def test_a_dataset_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     wanted = config(tmp_path)
     manifest = make(wanted, tmp_path / "set")
@@ -167,6 +185,27 @@ def test_conversations_need_a_template(tmp_path: Path) -> None:
         prepare(config(tmp_path), small_parts()[0], tmp_path / "set")
 
 
+def test_arguments_that_are_not_json_are_counted(tmp_path: Path) -> None:
+    wanted = config(tmp_path)
+    arguments = {"when": datetime(2026, 1, 1, tzinfo=UTC)}
+    calls = [{"type": "function", "function": {"name": "wake", "arguments": arguments}}]
+    write_parquet(
+        tmp_path / "calls.parquet", [{"messages": [{"role": "assistant", "content": "", "tool_calls": calls}]}]
+    )
+    deep: Any = {}
+    for _ in range(450):
+        deep = {"a": deep}
+    calls = [{"type": "function", "function": {"name": "wake", "arguments": deep}}]
+    write_jsonl(tmp_path / "deep.jsonl", [{"messages": [{"role": "assistant", "content": "", "tool_calls": calls}]}])
+    sources = [*wanted.model_dump()["sources"]]
+    sources += [{"name": name, "path": str(tmp_path / name)} for name in ("calls.parquet", "deep.jsonl")]
+    for source in sources[2:]:
+        source["name"] = source["name"].partition(".")[0]
+    manifest = make(config(tmp_path, sources=sources), tmp_path / "set")
+    assert manifest.sources[2].dropped == {"refused by the chat template": 1}
+    assert manifest.sources[3].read == 1
+
+
 def test_damage_is_found(tmp_path: Path) -> None:
     make(config(tmp_path), tmp_path / "set")
     (shard, *_) = (tmp_path / "set").glob("train-texts-*.tokens.npy")
@@ -181,6 +220,49 @@ def test_damage_is_found(tmp_path: Path) -> None:
     (tmp_path / "set" / "manifest.json").write_text('{"version": 9}')
     with pytest.raises(DataError, match="another version"):
         open_dataset(tmp_path / "set")
+
+
+def test_a_dataset_that_was_overwritten_is_not_accepted(tmp_path: Path) -> None:
+    wanted = config(tmp_path)
+    make(wanted, tmp_path / "set")
+    (shard, *_) = (tmp_path / "set").glob("train-texts-*.tokens.npy")
+    np.save(shard, np.zeros_like(np.load(shard)))
+    with pytest.raises(DataError, match="is not what was prepared"):
+        make(wanted, tmp_path / "set")
+    shard.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        make(wanted, tmp_path / "set")
+
+
+def test_changed_evaluation_files_are_noticed(tmp_path: Path) -> None:
+    evaluation = write_jsonl(tmp_path / "eval.jsonl", [{"question": prose(5)[:400]}])
+    wanted = config(tmp_path, cleaning={**LENIENT, "decontaminate": [str(evaluation)]})
+    make(wanted, tmp_path / "set")
+    write_jsonl(evaluation, [{"question": prose(6)[:400]}])
+    with pytest.raises(DataError, match=r"other data \(.*eval\.jsonl\)"):
+        make(wanted, tmp_path / "set")
+
+
+def test_two_preparations_of_one_folder(tmp_path: Path) -> None:
+    def again(progress: Progress) -> None:
+        if progress.documents == 50:
+            with pytest.raises(DataError, match="another preparation is writing"):
+                make(config(tmp_path), tmp_path / "set")
+
+    make(config(tmp_path), tmp_path / "set", on_progress=again)
+    open_dataset(tmp_path / "set").verify()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_deduplication_forgets_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make(config(tmp_path), tmp_path / "set").forgotten == 0
+    monkeypatch.setattr(Seen, "__init__", lambda self, sets, size, make=Seen.__init__: make(self, sets, 8 * 8 * sets))
+    assert make(config(tmp_path), tmp_path / "small").forgotten > 100
+
+
+def test_tasks_of_long_conversations_are_small() -> None:
+    talk = Conversation(messages=chat("Why?", "x" * 400_000), tools=[], id="1", source="s")
+    assert [len(task) for task in _tasks([talk] * 7)] == [3, 3, 1]
 
 
 def test_stopping_leaves_nothing(tmp_path: Path) -> None:
@@ -295,3 +377,23 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "new")])
     assert isinstance(result.exception, DataError)
     assert "sources.0.colour" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "prepare", "data.toml", "--out", "set", "--tokenizer", "x"],
+        ["data", "train-classifier", "good", "bad", "--out", "x.safetensors"],
+        ["tokenizer", "train", "texts", "--out", "x"],
+        ["tokenizer", "inspect", "x", "--text", "texts"],
+    ],
+)
+def test_commands_say_which_extra_they_need(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from fireside.cli.main import app
+
+    monkeypatch.setattr("fireside.cli.training_extra._MODULES", ("numpy", "no_such_module"))
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, FiresideError)
+    assert str(result.exception).startswith("this needs no_such_module: pip install 'fireside[train]'")

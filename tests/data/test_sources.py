@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fireside.data.config import DataConfig, SourceConfig
 from fireside.data.documents import Conversation, DataError, Document, Malformed, Problem
 from fireside.data.sources import read_source, read_texts, source_kind
+from fireside.tokenizers.chat_template import TemplateError
+from fireside.tokenizers.rendering import ConversationRenderer
 from tests.data.files import chat, write_jsonl, write_parquet
+from tests.tokenizers.small import small_parts
 
 
 def read(path: Path | str, **settings: Any) -> list[Document | Conversation | Malformed]:
@@ -269,3 +279,63 @@ def test_none_can_be_written_in_toml() -> None:
     assert (config.sources[0].separator, config.sources[0].path) == (None, "none")
     with pytest.raises(ValueError, match="pii"):
         DataConfig.model_validate(values | {"cleaning": {"pii": "none"}})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "assistant", "content": [1]}]},
+        {"messages": [{"role": "assistant", "content": [[1]]}]},
+        {"messages": [{"role": ["user"], "content": "x"}]},
+        {"messages": [{"role": "assistant", "content": "x", "tool_calls": 5}]},
+        {"instruction": "x", "output": "y", "history": 5},
+        {"instruction": "x", "output": "y", "history": {"a": "b"}},
+    ],
+)
+def test_values_of_another_type_are_a_bad_conversation(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [row])
+    assert problems(path) == [(Problem.BAD_CONVERSATION, f"{path}:1")]
+
+
+KEYS = "messages conversations from value role content tool_calls function name arguments tools instruction output"
+KEYS += " history text system type"
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 5) | st.sampled_from(["user", "assistant", "gpt", "tool_call", "[1]"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS.split()), inner, max_size=4)  # type: ignore[arg-type]
+    ),
+    max_leaves=20,
+)
+
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.just("assistant") | JSON_VALUES, "content": st.just("x") | JSON_VALUES},
+    optional={"tool_calls": JSON_VALUES},
+)
+ROWS = (
+    JSON_VALUES
+    | st.fixed_dictionaries({"messages": st.lists(MESSAGE, min_size=1, max_size=2)}, optional={"tools": JSON_VALUES})
+    | st.fixed_dictionaries({"instruction": JSON_VALUES, "output": st.just("x"), "history": JSON_VALUES})
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=5), st.sampled_from(["auto", "openai", "sharegpt", "alpaca"]))
+def test_any_json_value_is_an_item_or_malformed(rows: list[Any], kind: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = write_jsonl(Path(folder, "a.jsonl"), [{}, *rows])
+        items = read(path, kind=kind)
+    assert len(items) == len(rows) + 1
+    for item in items:
+        if isinstance(item, Conversation):
+            with suppress(TemplateError):
+                ConversationRenderer(*small_parts()).render(item.messages, item.tools)
+
+
+def test_damage_inside_a_file_is_malformed(tmp_path: Path) -> None:
+    content = bytearray(gzip.compress(random.Random(0).randbytes(2000)))
+    content[10] = 0xFF  # a kind of block that deflate does not have
+    for name in ("a.txt.gz", "b.jsonl.gz"):
+        (tmp_path / name).write_bytes(content)
+    wrong = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+    pq.write_table(pa.table({"text": wrong}), tmp_path / "c.parquet")
+    assert [problem for problem, _ in problems(tmp_path)] == [Problem.UNREADABLE] * 3

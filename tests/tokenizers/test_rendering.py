@@ -41,13 +41,16 @@ def for_reference(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return copied
 
 
+# Ours begin an answer where the served prompt ends, theirs join a newline there with that of the header.
+SAID = [m | {"content": m["content"].lstrip()} if m["role"] == "assistant" else m for m in TOOLS]
+
 CASES = [
     pytest.param(None, PLAIN_OF_LOOK_ALIKES, None, id="own, plain"),
     pytest.param(None, [SYSTEM[0], *PLAIN_OF_LOOK_ALIKES], None, id="own, system"),
-    pytest.param(None, TOOLS, [WEATHER], id="own, tools"),
-    pytest.param(None, TOOLS[1:], [WEATHER], id="own, tools without system"),
+    pytest.param(None, SAID, [WEATHER], id="own, tools"),
+    pytest.param(None, SAID[1:], [WEATHER], id="own, tools without system"),
     pytest.param(templates.CHATML, PLAIN_OF_LOOK_ALIKES, None, id="SmolLM2"),
-    pytest.param(templates.HERMES, TOOLS, [WEATHER], id="Hermes"),
+    pytest.param(templates.HERMES, SAID, [WEATHER], id="Hermes"),
 ]
 
 
@@ -128,3 +131,13 @@ def test_a_template_that_hides_its_turns_is_refused() -> None:
     source = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     with pytest.raises(TemplateError, match="which of the text is the assistant's"):
         renderer(source).render(PLAIN)
+
+
+@pytest.mark.parametrize("answer", ["\nYes.", "\n\nYes.", " Yes.", "Yes."])
+def test_an_answer_begins_where_the_served_prompt_ends(answer: str) -> None:
+    tokenizer, template = small_parts()
+    served = template.encode(tokenizer, PLAIN[:1])
+    rendered = renderer().render([PLAIN[0], {"role": "assistant", "content": answer}])
+    assert rendered.ids[: len(served)] == served
+    assert rendered.targets.index(True) == len(served)
+    assert learned(rendered) == f"{answer}<|im_end|>"

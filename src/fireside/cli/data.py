@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fireside.cli.training_extra import needs_training
+
 if TYPE_CHECKING:
     from fireside.data.config import DataConfig
     from fireside.data.manifest import Manifest
@@ -22,6 +24,7 @@ def prepare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Read, clean, tokenise and divide data into a dataset."""
+    needs_training()
     from fireside.cli.progress import Status
     from fireside.data.prepare import Progress
     from fireside.data.prepare import prepare as prepare_dataset
@@ -55,6 +58,7 @@ def train_classifier(
     out: Annotated[Path, typer.Option(help="The classifier's safetensors file.")],
 ) -> None:
     """Train a quality classifier on two small folders."""
+    needs_training()
     from fireside.data.cleaning.classifier import train_classifier
     from fireside.data.config import SourceConfig
     from fireside.data.sources import read_texts
@@ -93,4 +97,6 @@ def _described(manifest: Manifest, folder: Path) -> str:
         lines += [f"    dropped, {reason}: {count:,}" for reason, count in lost.items()]
         lines += [f"    {reason}: {count:,}" for reason, count in source.changed.items()]
         lines += [f"    for example {example}" for example in source.examples[:1]]
+    if manifest.forgotten:
+        lines.append(f"  {manifest.forgotten:,} hashes were forgotten: deduplication would have needed more memory_mb")
     return "\n".join(lines)

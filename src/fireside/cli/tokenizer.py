@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fireside.cli.training_extra import needs_training
+
 if TYPE_CHECKING:
     from fireside.data.config import SourceConfig
     from fireside.settings import Settings
@@ -30,6 +32,7 @@ def train(
     text_field: Annotated[str, typer.Option(help="The column or key that holds a document's text.")] = "text",
 ) -> None:
     """Train a byte-level BPE tokenizer with chat tokens and template."""
+    needs_training()
     from fireside.cli.progress import Status
     from fireside.data.config import TokenizerConfig
     from fireside.data.sources import read_texts
@@ -55,6 +58,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bytes per token by language and script, beside GPT-2 and the default model where these are on disk."""
+    if text:
+        needs_training()
     from fireside.data.sources import read_texts
     from fireside.models.text_parts import load_text_parts
     from fireside.settings import load_settings

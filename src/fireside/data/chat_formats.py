@@ -93,9 +93,10 @@ def _alpaca(row: Row) -> Sequence[Any]:
     messages: list[Any] = []
     if isinstance(row.get("system"), str) and row["system"]:
         messages.append({"role": "system", "content": row["system"]})
-    for turn in _decoded(row.get("history")) or []:
-        if not isinstance(turn, Sequence) or len(turn) != 2:
-            raise BadConversation("history is not a list of pairs")
+    history = _decoded(row.get("history")) or []
+    if not isinstance(history, list) or not all(isinstance(turn, list) and len(turn) == 2 for turn in history):
+        raise BadConversation("history is not a list of pairs")
+    for turn in history:
         messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
     question = row.get("instruction")
     if isinstance(question, str) and isinstance(row.get("input"), str) and row["input"].strip():
@@ -119,12 +120,14 @@ def _checked(message: Any, index: int) -> dict[str, Any]:
         raise BadConversation(f"message {index} is not an object")
     role = message.get("role")
     role = _SAME_ROLE.get(role, role) if isinstance(role, str) else role
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise BadConversation(f"message {index} has the role {role!r}; the roles are {', '.join(sorted(_ROLES))}")
     calls = _decoded(message.get("tool_calls")) or []
+    if not isinstance(calls, list):
+        raise BadConversation(f"message {index} has tool calls that are not a list")
     if calls and role != "assistant":
         raise BadConversation(f"message {index} has tool calls and is not the assistant's")
-    result = {"role": role, "content": _text(message.get("content"), index, has_calls=bool(calls))}
+    result: dict[str, Any] = {"role": role, "content": _text(message.get("content"), index, has_calls=bool(calls))}
     if calls:
         result["tool_calls"] = [_call(call, index) for call in calls]
     for key in ("name", "tool_call_id"):
@@ -139,9 +142,10 @@ def _text(content: Any, index: int, *, has_calls: bool) -> str:
     if content is None and has_calls:
         return ""
     if isinstance(content, list):
-        texts = [part if isinstance(part, str) else part.get("text") for part in content if part]
-        if all(isinstance(text, str) for text in texts):
-            return "\n".join(texts)
+        texts = [part.get("text") if isinstance(part, Mapping) else part for part in content if part]
+        known = [text for text in texts if isinstance(text, str)]
+        if len(known) == len(texts):
+            return "\n".join(known)
         raise BadConversation(f"message {index} holds a part that is not text")
     raise BadConversation(f"message {index} has no text")
 

@@ -152,12 +152,15 @@ class DeduplicationConfig(_Config):
         default=8, ge=1, le=32, description="Hashes in a band; 14 bands of 8 find a similarity of about 0.75."
     )
     memory_mb: int = Field(
-        default=256, ge=1, description="For what was seen; when it is full, the oldest texts begin to be forgotten."
+        default=256,
+        ge=1,
+        description="For what was seen; as it fills, texts chosen by their hashes are forgotten, and counted.",
     )
 
 
 class CleaningConfig(_Config):
-    """The blocks a document passes, in this order. Conversations pass only Unicode repair, PII and exact duplicates."""
+    """The blocks a document passes, in this order. Conversations pass only Unicode repair, PII, exact
+    duplicates and decontamination."""
 
     unicode: bool = Field(default=True, description="Repairs mojibake, composes to NFC, removes control characters.")
     languages: tuple[str, ...] = Field(
@@ -176,7 +179,7 @@ class CleaningConfig(_Config):
     )
     decontaminate: tuple[str, ...] = Field(
         default=(),
-        description="Evaluation files (text, JSONL or Parquet; globs): documents that share a run of words go.",
+        description="Evaluation files (text, JSONL or Parquet; globs): what shares a run of words with them goes.",
     )
     decontamination_ngram: int = Field(default=13, ge=5, le=50, description="Words in that run.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,7 @@ def read_text(path: Path, *, encoding: str, separator: str | None, max_bytes: in
         yield Malformed(
             Problem.WRONG_ENCODING, where, f"the file is not {encoding} (near byte {error.start:,}): set its encoding"
         )
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         yield Malformed(Problem.UNREADABLE, where, f"the file cannot be read: {error}")
 
 
@@ -114,7 +115,7 @@ def read_jsonl(path: Path, *, max_bytes: int) -> Iterator[Row | Malformed]:
                     yield _parsed(place, line)
             if not seen:
                 yield Malformed(Problem.EMPTY, where, "the file holds no rows")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         yield Malformed(Problem.UNREADABLE, where, f"the file cannot be read: {error}")
 
 
@@ -133,7 +134,7 @@ def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> Iterato
                     yield f"{path}:{row}", value
         if not row:
             yield Malformed(Problem.EMPTY, str(path), "the file holds no rows")
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # of values too: text, times
         yield Malformed(Problem.UNREADABLE, str(path), f"not a readable Parquet file (after row {row:,}): {error}")
 
 

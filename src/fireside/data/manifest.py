@@ -83,6 +83,8 @@ class Manifest(_Record):
     dtype: Literal["uint16", "uint32"]
     document_end: int
     sources: list[SourceRecord]
+    other_files: list[FileRecord] = Field(default_factory=list)  # evaluation files, and the classifier
+    forgotten: int = 0  # hashes that deduplication had no memory for
     shards: list[ShardRecord]
 
     @property

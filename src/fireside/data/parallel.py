@@ -79,12 +79,19 @@ def _tasks(items: Iterable[Item]) -> Iterator[list[Item]]:
     size = 0
     for item in items:
         task.append(item)
-        size += len(item.text) if isinstance(item, Document) else 500 * len(item.messages)
+        size += _characters(item)
         if size >= TASK_CHARACTERS or len(task) >= TASK_ITEMS:
             yield task
             task, size = [], 0
     if task:
         yield task
+
+
+def _characters(item: Item) -> int:
+    if isinstance(item, Document):
+        return len(item.text)
+    calls = (str(message.get("tool_calls", "")) for message in item.messages)
+    return sum(len(message["content"]) for message in item.messages) + sum(map(len, calls)) + len(str(item.tools))
 
 
 def _start(setup: WorkerSetup) -> None:

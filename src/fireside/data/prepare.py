@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from fireside.data.cleaning.decontamination import evaluation_runs
 from fireside.data.cleaning.deduplication import Deduplicator
 from fireside.data.cleaning.outcome import Reason
-from fireside.data.config import DataConfig, SourceConfig
+from fireside.data.config import CleaningConfig, DataConfig, SourceConfig
 from fireside.data.documents import Conversation, DataError, Document, Malformed
+from fireside.data.files import expand
 from fireside.data.manifest import (
     MANIFEST_FILE,
     SPLITS,
@@ -23,10 +26,9 @@ from fireside.data.manifest import (
     SourceRecord,
     Split,
     file_record,
-    read_manifest,
 )
 from fireside.data.parallel import Pool
-from fireside.data.shards import ShardWriter, flush_folder
+from fireside.data.shards import ShardWriter, flush_folder, open_dataset
 from fireside.data.sources import read_source, source_files, source_kind
 from fireside.data.tokenizing import Prepared, WorkerSetup, document_borders, token_dtype
 from fireside.tokenizers.chat_template import ChatTemplate
@@ -66,19 +68,37 @@ def prepare(
     inputs = _inputs(config, tokenizer, template)
     if folder.exists():
         return _existing(folder, inputs)
-    partial = folder.with_name(f".{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        work = _Preparation(config, tokenizer, template, partial, inputs, on_progress)
-        manifest = work.run()
-        partial.rename(folder)
-        flush_folder(folder.parent)
+        with _alone(folder):
+            if folder.exists():  # another has made it meanwhile
+                return _existing(folder, inputs)
+            partial = folder.with_name(f".{folder.name}.partial")
+            try:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                manifest = _Preparation(config, tokenizer, template, partial, inputs, on_progress).run()
+                partial.rename(folder)
+                flush_folder(folder.parent)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise DataError(f"the dataset cannot be written to {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other preparations away from `folder`. Raises `DataError` if there is one, and `OSError`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = folder.with_name(f".{folder.name}.lock")
+    try:
+        with FileLock(place, timeout=0):
+            try:
+                yield
+            finally:
+                place.unlink(missing_ok=True)
+    except Timeout as error:
+        raise DataError(f"another preparation is writing {folder}: wait for it, or choose another folder") from error
 
 
 class _Preparation:
@@ -105,11 +125,14 @@ class _Preparation:
         evaluation = self._folder / "evaluation.npy"
         if self._config.cleaning.decontaminate:
             cleaning = self._config.cleaning
-            np.save(evaluation, evaluation_runs(cleaning.decontaminate, cleaning.decontamination_ngram))
+            length = cleaning.decontamination_ngram
+            np.save(evaluation, evaluation_runs(cleaning.decontaminate, length, repair=cleaning.unicode))
         with Pool(self._setup(evaluation), self._config.processes) as pool:
             for source, record in zip(self._config.sources, self._manifest.sources, strict=True):
                 self._prepare_source(source, record, pool)
         evaluation.unlink(missing_ok=True)
+        if self._deduplicator is not None:
+            self._manifest.forgotten = self._deduplicator.forgotten
         if not self._manifest.split("train").documents:
             raise DataError(f"no document is left to train on: {_summary(self._manifest)}")
         (self._folder / MANIFEST_FILE).write_text(self._manifest.to_json(), encoding="utf-8")
@@ -223,23 +246,32 @@ def _inputs(config: DataConfig, tokenizer: Tokenizer, template: ChatTemplate | N
         dtype="uint16" if token_dtype(tokenizer.vocab_size).itemsize == 2 else "uint32",
         document_end=document_borders(tokenizer)[1],
         sources=sources,
+        other_files=[file_record(path) for path in _other_files(config.cleaning)],
         shards=[],
     )
 
 
+def _other_files(cleaning: CleaningConfig) -> list[Path]:
+    evaluations = [path for pattern in cleaning.decontaminate for path in expand(pattern)]
+    return evaluations if cleaning.classifier is None else [*evaluations, cleaning.classifier.path.expanduser()]
+
+
 def _existing(folder: Path, inputs: Manifest) -> Manifest:
-    """The manifest in `folder`, if it came of `inputs`. Raises `DataError` naming what differs."""
-    found = read_manifest(folder)
+    """The manifest in `folder`, if it came of `inputs`. Raises `DataError` naming what differs, or is damaged."""
+    dataset = open_dataset(folder)
+    found = dataset.manifest
     for name in ("config", "tokenizer_sha256", "template_sha256"):
         if getattr(found, name) != getattr(inputs, name):
             what = {"config": "other settings", "tokenizer_sha256": "another tokenizer"}.get(name, "another template")
             raise DataError(f"{folder} was prepared with {what}: choose another folder, or remove it first")
-    for before, now in zip(found.sources, inputs.sources, strict=True):
-        if before.files != now.files:
-            changed = [new.path for new in now.files if new not in before.files] or [f.path for f in before.files]
+    pairs = [(before.files, now.files) for before, now in zip(found.sources, inputs.sources, strict=True)]
+    for before, now in [*pairs, (found.other_files, inputs.other_files)]:
+        if before != now:
+            changed = [new.path for new in now if new not in before] or [old.path for old in before]
             raise DataError(
                 f"{folder} was prepared from other data ({changed[0]}): choose another folder, or remove it"
             )
+    dataset.verify()
     return found
 
 

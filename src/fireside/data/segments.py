@@ -51,8 +51,9 @@ def segment_documents(source: SourceTokens, length: int) -> Segments:
 def segment_conversations(source: SourceTokens, length: int) -> Segments:
     """Conversations whole where they fit, else cut where a user's message begins, or at least any message.
 
-    A single message that is longer than a row loses its end; what holds no target is left out. Raises `DataError`
-    for a source without conversations.
+    A turn whose question alone fills a row is left out, and one whose first answer does not fit beside its question
+    loses the end: no answer is learned without its question. What holds no target is left out. Raises `DataError` for
+    a source without conversations.
     """
     if not source.has_flags:
         raise DataError(f"source {source.name} holds plain documents, not conversations")
@@ -80,13 +81,17 @@ def _cuts(flags: NDArray[np.uint8], length: int) -> list[tuple[int, int]]:
     pieces = []
     start = 0
     while start < tokens:
-        stop = _last_within(turns, start, length) or _last_within(messages, start, length)
+        stop = _last_within(turns, start, length)
+        if stop is None:
+            stop = _last_within(messages, start, length)
+            if stop is not None and not np.any(flags[start + 1 : stop] & Flag.TARGET):
+                stop = None  # a question, which its answer needs
         if stop is not None:
             pieces.append((start, stop))
             start = stop
         else:
             pieces.append((start, min(start + length + 1, tokens)))
-            start = int(messages[np.searchsorted(messages, start, side="right")])
+            start = int(turns[np.searchsorted(turns, start, side="right")])
     return pieces
 
 

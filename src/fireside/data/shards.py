@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fireside.data.documents import DataError
-from fireside.data.manifest import Manifest, ShardRecord, Split, read_manifest
+from fireside.data.manifest import Manifest, ShardRecord, Split, file_record, read_manifest
 
 Array = NDArray[Any]
 
@@ -164,9 +164,8 @@ class Dataset:
         for record in self.manifest.shards:
             for kind, expected in record.sha256.items():
                 path = self._path(record, kind)
-                with path.open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                        raise DataError(f"{path} is not what was prepared: prepare the dataset again")
+                if file_record(path).sha256 != expected:
+                    raise DataError(f"{path} is not what was prepared: prepare the dataset again")
 
     def _path(self, record: ShardRecord, kind: str) -> Path:
         return self.folder / f"{record.name}.{kind}.npy"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fireside.data.chat_formats import canonical
+from fireside.data.cleaning.decontamination import drop_contaminated
 from fireside.data.cleaning.deduplication import signature, text_hash
 from fireside.data.cleaning.outcome import Reason
 from fireside.data.cleaning.pipeline import build_blocks, clean, clean_conversation
@@ -60,6 +61,7 @@ class Preparer:
         self._cleaning = setup.cleaning
         evaluation = _NO_HASHES if setup.evaluation is None else np.load(setup.evaluation, mmap_mode="r")
         self._blocks = build_blocks(setup.cleaning, evaluation)
+        self._decontaminate = drop_contaminated(evaluation, setup.cleaning.decontamination_ngram)
         self._dtype = token_dtype(self._tokenizer.vocab_size)
         self._begin, self._end = document_borders(self._tokenizer)
 
@@ -80,10 +82,15 @@ class Preparer:
 
     def _conversation(self, conversation: Conversation) -> Prepared:
         assert self._renderer is not None  # `prepare` has seen to it
-        conversation, reasons = clean_conversation(conversation, self._cleaning)
+        reasons: list[Reason] = []
         try:
+            cleaned, reasons = clean_conversation(conversation, self._cleaning, self._decontaminate)
+            if cleaned is None:
+                return Prepared(reasons)
+            conversation = cleaned
             rendered = self._renderer.render(conversation.messages, conversation.tools)
-        except TemplateError:
+            text = canonical(conversation.messages, conversation.tools)
+        except (TemplateError, RecursionError):  # the latter for arguments that are hundreds of objects deep
             return Prepared([*reasons, Reason.UNRENDERABLE])
         if not any(rendered.targets[1:]):
             return Prepared([*reasons, Reason.EMPTY])
@@ -91,7 +98,6 @@ class Preparer:
         flags[rendered.message_starts] |= Flag.MESSAGE_START
         flags[rendered.turn_starts] |= Flag.TURN_START
         size = sum(len(str(message["content"]).encode("utf-8", "replace")) for message in conversation.messages)
-        text = canonical(conversation.messages, conversation.tools)
         return Prepared(reasons, TokenizedDocument(np.array(rendered.ids, self._dtype), flags, size), text_hash(text))
 
 

@@ -261,7 +261,7 @@ def _copy(value: Any, change: Marker = str) -> Any:
         return {_copy(key, change): _copy(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_copy(item, change) for item in value]
-    raise TypeError(f"a chat template takes JSON values, not {type(value).__name__}")
+    raise TemplateError(f"a chat template takes JSON values, not {type(value).__name__}")
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -63,7 +63,8 @@ class ConversationRenderer:
             if end is not None and message["role"] != "tool"
         ]
         spans = [*answers, *((end, end) for end, _ in followers)]
-        ids, found = self._tokenizer.encode_spans(turns.text, turns.mark, spans)
+        openings = {opening for opening, _ in answers}  # where a prompt ends when this is served
+        ids, found = self._tokenizer.encode_spans(turns.text, turns.mark, spans, openings)
         targets = [False] * len(ids)
         for start, stop in found[: len(answers)]:
             stop = self._end_of_turn(ids, start, stop)

@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -106,18 +106,25 @@ class Tokenizer:
         return self._encode(self._alias(text, special=True, mark=mark).replace(mark, ""), limit)
 
     def encode_spans(
-        self, text: str, mark: str, spans: Sequence[tuple[int, int]]
+        self, text: str, mark: str, spans: Sequence[tuple[int, int]], borders: Collection[int] = ()
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """As `encode_marked`, and for each of `spans` (start and stop in `text`) the tokens that touch it: their first
-        index and the one after their last. No span may begin or end within a control token's spelling."""
+        index and the one after their last. No span may begin or end within a control token's spelling.
+
+        `borders`: ends of spans that no token may straddle, so that what stands before one has the ids that it has
+        alone. Tokenizers that put a space before every text cannot be bound to them.
+        """
         cuts = sorted({0, len(text), *(end for span in spans for end in span)})
         pieces = [self._alias(text[a:b], special=True, mark=mark).replace(mark, "") for a, b in pairwise(cuts)]
         place = dict(zip(cuts, accumulate(map(len, pieces), initial=0), strict=True))  # in what Rust gets
-        (encoding,) = self._backend.encode_batch(["".join(pieces)], add_special_tokens=False)
-        ids = self._real_ids(encoding.ids)
-        offsets: list[tuple[int, int]] = encoding.offsets
+        bound = [cut for cut in cuts[1:-1] if cut in borders] if self._texts_stand_alone() else []
+        whole, edges = "".join(pieces), [0, *(place[cut] for cut in bound), place[len(text)]]
+        encodings = self._backend.encode_batch([whole[a:b] for a, b in pairwise(edges)], add_special_tokens=False)
+        found: list[int] = [i for encoding in encodings for i in encoding.ids]
+        offsets = [(edge + a, edge + b) for edge, e in zip(edges, encodings, strict=False) for a, b in e.offsets]
+        ids = self._real_ids(found)
         if len(ids) != len(offsets):  # a control token made by merges, and spelled out
-            offsets = [o for i, o in zip(encoding.ids, encoding.offsets, strict=True) for _ in self._spell_out(i)]
+            offsets = [o for i, o in zip(found, offsets, strict=True) for _ in self._spell_out(i)]
         starts, stops = [start for start, _ in offsets], [stop for _, stop in offsets]
         return ids, [(bisect_right(stops, place[start]), bisect_left(starts, place[stop])) for start, stop in spans]
 
@@ -212,6 +219,10 @@ class Tokenizer:
         if limit is not None and len(aliased) > SLICE:
             self._check_length(aliased, limit)
         return self._real_ids(self._rust_ids(aliased))
+
+    def _texts_stand_alone(self) -> bool:
+        """Whether ids spell a text and nothing before it."""
+        return b"".join(map(self.token_bytes, self._rust_ids("x"))) == b"x"
 
     def _real_ids(self, ids: list[int]) -> list[int]:
         """Rust's ids with those of aliases replaced, and without control tokens that merges made of plain text."""

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +224,34 @@ def test_blocks_in_order_with_their_reasons() -> None:
     assert clean(document("\x00Short.", None), blocks)[1][0] == Reason.UNICODE
     nothing = CleaningConfig(unicode=False, quality=None, repetition=None, pii=False, deduplication=None)
     assert build_blocks(nothing, NO_RUNS) == []
+
+
+def seconds(work: Callable[[str], str], text: str) -> float:
+    def once() -> float:
+        start = time.perf_counter()
+        work(text)
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(3))
+
+
+def test_numbers_that_are_almost_telephones_take_no_more_time_than_telephones() -> None:
+    bad, good = ("+1234567890123456789a " * 3000, "+123 4567 8901 234 5 ok " * 3000)
+    assert masked(bad) == bad
+    assert "[phone]" in masked("+49 30 1234567 24h")
+    assert seconds(masked, bad) < 30 * seconds(masked, good)
+
+
+def test_runs_of_marks_are_capped_and_take_linear_time() -> None:
+    marks = "\u0301\u0323" * 20
+    assert repaired(f"x{marks}y") == unicodedata.normalize("NFC", f"x{marks[:30]}y")
+    assert repaired(f"x{marks[:30]}y") == unicodedata.normalize("NFC", f"x{marks[:30]}y")
+    assert repaired("—" * 100 + "é") == "—" * 100 + "é"
+    short, long = ("x" + "\u0301\u0323" * count for count in (2_000, 40_000))
+    assert seconds(repaired, long) < 100 * seconds(repaired, short)
+
+
+def test_no_combining_mark_is_part_of_a_word() -> None:
+    """Which is how long runs of them are found."""
+    marks = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.combining(chr(code))]
+    assert not [mark for mark in marks if re.match(r"[\w\s]", mark)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fireside.data.cleaning.outcome import Block, Outcome, Reason, dropped
+from fireside.data.cleaning.unicode import repaired
 from fireside.data.cleaning.words import Hashes, run_hashes, word_hashes
 from fireside.data.documents import DataError, Document, Malformed
 from fireside.data.files import expand, format_of, read_jsonl, read_parquet, read_text
@@ -15,12 +16,14 @@ from fireside.data.files import expand, format_of, read_jsonl, read_parquet, rea
 _MAX_BYTES = 256_000_000
 
 
-def evaluation_runs(patterns: Iterable[str], length: int) -> Hashes:
+def evaluation_runs(patterns: Iterable[str], length: int, *, repair: bool = True) -> Hashes:
     """Hashes of all runs of `length` words in the texts of evaluation files, sorted. uint64 [runs].
 
-    A text with fewer words has no run and catches nothing. Raises `DataError` for a file that cannot be read.
+    `repair`: of Unicode, as of the documents that are compared with them. A text with fewer words has no run and
+    catches nothing. Raises `DataError` for a file that cannot be read.
     """
-    found = [run_hashes(word_hashes(text), length) for pattern in patterns for text in _texts(pattern)]
+    texts = (repaired(text) if repair else text for pattern in patterns for text in _texts(pattern))
+    found = [run_hashes(word_hashes(text), length) for text in texts]
     return np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
 
 

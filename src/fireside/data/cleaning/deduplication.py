@@ -43,12 +43,17 @@ def signature(text: str, config: DeduplicationConfig) -> Hashes:
 
 
 class Seen:
-    """Sets of hashes in a table of a fixed size. When a place is full, what stands there is forgotten."""
+    """Sets of hashes in a table of a fixed size. When a place is full, one that stands there is forgotten.
+
+    Attributes:
+        forgotten: how many were.
+    """
 
     def __init__(self, sets: int, memory_bytes: int) -> None:
         self._buckets = max(memory_bytes // (8 * _WAYS * sets), 1)
         self._table: NDArray[np.uint64] = np.zeros((sets, self._buckets, _WAYS), np.uint64)
         self._index = np.arange(sets)
+        self.forgotten = 0
 
     def find(self, hashes: Hashes) -> bool:
         """Whether the first hash is in the first set, or the second in the second, and so on."""
@@ -60,6 +65,7 @@ class Seen:
         places = self._places(hashes)
         ways = self._table[self._index, places]
         free = ways == 0
+        self.forgotten += int(np.count_nonzero(~free.any(axis=1)))
         way = np.where(free.any(axis=1), free.argmax(axis=1), (hashes >> np.uint64(32)) % np.uint64(_WAYS))
         self._table[self._index, places, way.astype(np.int64)] = hashes
 
@@ -75,6 +81,11 @@ class Deduplicator:
         per_set = config.memory_mb * 1_000_000 // max(sets, 1)
         self._exact = Seen(1, per_set) if config.exact else None
         self._near = Seen(config.bands, per_set * config.bands) if config.near else None
+
+    @property
+    def forgotten(self) -> int:
+        """Hashes of earlier texts that there was no memory for; a text has one, and one for each band."""
+        return sum(seen.forgotten for seen in (self._exact, self._near) if seen is not None)
 
     def check(self, exact: int, near: Hashes) -> Reason | None:
         """Why the document goes, or None, and then it counts as seen. `near` may be empty: no near duplicates."""

@@ -11,7 +11,7 @@ from typing import Any
 from fireside.data.cleaning.classifier import QualityClassifier, judge_by
 from fireside.data.cleaning.decontamination import drop_contaminated
 from fireside.data.cleaning.language import keep_languages
-from fireside.data.cleaning.outcome import Block, Reason
+from fireside.data.cleaning.outcome import Block, Outcome, Reason
 from fireside.data.cleaning.pii import mask_pii, masked
 from fireside.data.cleaning.quality import judge_quality
 from fireside.data.cleaning.repetition import judge_repetition
@@ -56,8 +56,16 @@ def clean(document: Document, blocks: Iterable[Block]) -> tuple[Document | None,
     return current, reasons
 
 
-def clean_conversation(conversation: Conversation, config: CleaningConfig) -> tuple[Conversation, list[Reason]]:
-    """With what messages and calls say repaired and masked; the rules on quality are made for documents."""
+def clean_conversation(
+    conversation: Conversation, config: CleaningConfig, decontaminate: Block = Outcome
+) -> tuple[Conversation | None, list[Reason]]:
+    """With what messages and calls say repaired and masked, or None if `decontaminate` drops its text; the rules on
+    quality are made for documents."""
+    if decontaminate is not Outcome:
+        text = "\n".join(message["content"] for message in conversation.messages)
+        whole = Document(repaired(text) if config.unicode else text, conversation.id, conversation.source)
+        if decontaminate(whole).document is None:
+            return None, [Reason.CONTAMINATED]
     reasons: dict[Reason, None] = {}
 
     def changed(text: str) -> str:
