@@ -187,6 +187,23 @@ def test_fine_tuning_a_model_that_is_here(tmp_path: Path, lora: bool) -> None:
     assert ("model.embed_tokens.weight" in changed) is not lora
     assert "model.layers.0.mlp.up_proj.weight" in changed
     assert (tmp_path / "runs" / "base-tuned-1" / "adapter" / "adapter_model.safetensors").is_file() is lora
+    if lora:
+        again_over_itself(tmp_path)
+
+
+def again_over_itself(home: Path) -> None:
+    """What is finished is not merged again, the base is never replaced, and another base is noticed."""
+    model, run = home / "models" / "base-tuned", home / "runs" / "base-tuned-1"
+    before = (model / "model.safetensors").stat().st_mtime_ns
+    assert fireside("train", "--resume", "base-tuned-1", home=home).returncode == 0
+    assert (model / "model.safetensors").stat().st_mtime_ns == before
+    refused = fireside("finetune", "base-tuned", "chats.jsonl", "--name", "base-tuned", home=home)
+    assert refused.returncode == 1 and "would replace its own base" in refused.stderr
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"status": "stopped"}))
+    write_tiny_model(home / "models" / "base")
+    refused = fireside("train", "--resume", "base-tuned-1", home=home)
+    assert refused.returncode == 1 and "base_weights was" in refused.stderr
 
 
 def test_errors_have_codes_of_their_own(tmp_path: Path) -> None:

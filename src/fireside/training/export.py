@@ -83,9 +83,13 @@ def text_of_base(name: str, settings: Settings) -> ModelText:
     )
 
 
-def check_name(name: str, settings: Settings) -> None:
-    """Raises `RunError` if a model of that name is there that was not trained here."""
+def check_name(name: str, settings: Settings, *, base: str | None = None) -> None:
+    """Raises `RunError` if a model of that name is there that was not trained here, or that is the base itself."""
     folder = settings.models_dir / name
+    if base is not None:
+        path = resolve_model(base, settings).path.resolve()
+        if folder.resolve() in (path, path.parent):
+            raise RunError(f"the model would replace its own base, {path}: give the recipe another name")
     made_by = read_json(folder / RECORD_FILE).get("run")
     if folder.exists() and not isinstance(made_by, str):
         raise RunError(f"a model {name!r} is there already, and was not trained here: give the recipe another name")

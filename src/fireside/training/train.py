@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from fireside.data.prepare import prepare
 from fireside.data.shards import Dataset
 from fireside.data.sources import read_texts
+from fireside.engine.fingerprint import model_fingerprint
 from fireside.errors import DivergedError, FiresideError, RunError
 from fireside.evaluation.bits_per_byte import bits_per_byte, token_byte_counts
 from fireside.models.checkpoint import open_checkpoint
@@ -72,8 +73,12 @@ def train(
     """
     if is_helper():
         return _Session(run, settings, observer, stop).run()
-    check_name(run.recipe.name, settings)
+    recipe = run.recipe
+    check_name(recipe.name, settings, base=recipe.base)
     with run.locked():
+        model = settings.models_dir / recipe.name
+        if run.status is RunStatus.FINISHED and model.is_dir():
+            return TrainingResult(Outcome.FINISHED, model)
         run.update(status=RunStatus.RUNNING)
         try:
             result = _Session(run, settings, observer, stop).run()
@@ -97,6 +102,7 @@ class _Session:
         self._stop = stop
         self._recipe: Recipe = run.recipe
         self._fabric: Fabric = make_fabric(self._recipe.hardware)
+        self._base: str | None = None  # the fingerprint of the base model's weights
 
     def run(self) -> TrainingResult:
         if self._fabric.is_global_zero:
@@ -140,6 +146,7 @@ class _Session:
         """The tokenizer and chat template: the base model's, or trained once for this run."""
         recipe, folder = self._recipe, self._run.folder / "tokenizer"
         if recipe.base is not None:
+            self._base = model_fingerprint(resolve_model(recipe.base, self._settings).path)
             return text_of_base(recipe.base, self._settings)
         assert recipe.tokenizer is not None  # the recipe has seen to it
         if not (folder / "tokenizer_config.json").is_file():
@@ -213,7 +220,8 @@ class _Session:
         """What must not change under a run."""
         recipe = self._recipe.model_dump(mode="json")
         recipe.pop("hardware")  # may change, at the price of other roundings
-        return {"recipe": recipe, "tokenizer": text.digest, "data": data_digest}
+        identity: dict[str, object] = {"recipe": recipe, "tokenizer": text.digest, "data": data_digest}
+        return identity if self._base is None else identity | {"base_weights": self._base}
 
     def _evaluation(
         self,
