@@ -57,6 +57,11 @@ def test_a_later_budget_replaces_the_other(tmp_path: Path) -> None:
     assert (recipe.sft.tokens, recipe.sft.epochs, recipe.pretrain.epochs) == (1000, None, 2)
 
 
+def test_none_can_be_said(tmp_path: Path) -> None:
+    recipe = load(tmp_path, "training.clip_norm=none", "sft.ema_decay=none")
+    assert recipe.sft is not None and recipe.sft.clip_norm is None and recipe.sft.ema_decay is None
+
+
 def test_a_saved_recipe_is_the_same_again(tmp_path: Path) -> None:
     import json
 
