@@ -177,9 +177,19 @@ def test_changed_data_is_refused(home: Path, tmp_path: Path) -> None:
 def test_fine_tuning_a_model_that_is_here(tmp_path: Path, lora: bool) -> None:
     write_tiny_model(tmp_path / "models" / "base")
     write_recipe(tmp_path)
-    options = ["sft.epochs=1", "sft.packing.sequence_length=128", "hardware.threads=1", "sft.data.processes=1"]
+    options = [
+        "sft.epochs=1",
+        "sft.batch_tokens=256",
+        "sft.packing.sequence_length=128",
+        "hardware.threads=1",
+        "sft.data.processes=1",
+    ]
     done = fireside("finetune", "base", "chats.jsonl", *options, *(["--lora"] if lora else []), home=tmp_path)
     assert done.returncode == 0, done.stderr
+    stage = json.loads((tmp_path / "runs" / "base-tuned-1" / "run.json").read_text())["stages"]["sft"]
+    rows = stage["packing"]["rows"]  # of which padding is a part: one epoch takes them all
+    assert (stage["steps"] - 1) * stage["plan"]["rows"] < rows <= stage["steps"] * stage["plan"]["rows"]
+    assert stage["packing"]["padding"] > 0
     listed = {entry["name"] for entry in json.loads(fireside("models", "--json", home=tmp_path).stdout)}
     assert listed == {"base", "base-tuned"}
     before, after = weights(tmp_path / "models" / "base"), weights(tmp_path / "models" / "base-tuned")

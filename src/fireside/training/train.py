@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from lightning_fabric import Fabric
 
+from fireside.data.packing import PackingReport
 from fireside.data.prepare import prepare
 from fireside.data.shards import Dataset
 from fireside.data.sources import read_texts
@@ -186,10 +187,10 @@ class _Session:
                 f"{name}.packing.sequence_length is {length}, and the model's context "
                 f"{decoder.config.max_position_embeddings}: lower the first, or make the second larger"
             )
-        tokens = manifest.split("train").tokens
-        plan = self._plan(name, stage, decoder.config, tokens_per_epoch=tokens)
+        packing = training_batches(dataset, stage.packing, rows=1, are_chats=name == "sft").report()
+        plan = self._plan(name, stage, decoder.config, tokens_per_epoch=packing.rows * length)
         store = CheckpointStore(
-            self._run.checkpoints(name), keep=stage.keep, identity=self._identity(manifest.digest, text)
+            self._run.checkpoints(name), keep=stage.keep, identity=self._identity(manifest.digest, text, plan)
         )
         objective = next_token_within_documents if stage.mask_documents else next_token
         recorder = _Recorder(self._run, self._observer, name, plan)
@@ -211,16 +212,22 @@ class _Session:
         resumed = loop.resume()
         if fabric.is_global_zero:
             self._run.forget_after(name, loop.state.step if resumed else 0)
-            recorder.begin(loop.state, self._estimate(stage, decoder.config, plan), manifest.digest)
+            recorder.begin(loop.state, self._estimate(stage, decoder.config, plan), manifest.digest, packing)
         outcome = loop.run()
         decoder.eval()
         return outcome
 
-    def _identity(self, data_digest: str, text: ModelText) -> dict[str, object]:
+    def _identity(self, data_digest: str, text: ModelText, plan: Plan) -> dict[str, object]:
         """What must not change under a run."""
         recipe = self._recipe.model_dump(mode="json")
         recipe.pop("hardware")  # may change, at the price of other roundings
-        identity: dict[str, object] = {"recipe": recipe, "tokenizer": text.digest, "data": data_digest}
+        steps = {key: value for key, value in vars(plan).items() if key != "micro_rows"}  # of it, as of the hardware
+        identity: dict[str, object] = {
+            "recipe": recipe,
+            "tokenizer": text.digest,
+            "data": data_digest,
+            "plan": steps,
+        }
         return identity if self._base is None else identity | {"base_weights": self._base}
 
     def _evaluation(
@@ -283,9 +290,16 @@ class _Recorder:
         self._latest: StepRecord | None = None
         self._step = 0
 
-    def begin(self, state: SavedState, memory: MemoryEstimate, data: str) -> None:
+    def begin(self, state: SavedState, memory: MemoryEstimate, data: str, packing: PackingReport) -> None:
         self._step = state.step
-        self._summarize(steps=self._plan.steps, step=state.step, plan=vars(self._plan), memory=vars(memory), data=data)
+        self._summarize(
+            steps=self._plan.steps,
+            step=state.step,
+            plan=vars(self._plan),
+            memory=vars(memory),
+            data=data,
+            packing=vars(packing),
+        )
         self._observer.stage(self._stage, self._plan, state.step)
 
     def on_step(self, record: StepRecord) -> None:
