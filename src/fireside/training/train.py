@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -84,10 +85,12 @@ def train(
         try:
             result = _Session(run, settings, observer, stop).run()
         except FiresideError as error:
-            run.update(status=RunStatus.FAILED, error=str(error))
+            with suppress(RunError):  # on a full disk: the first error is the one to be seen
+                run.update(status=RunStatus.FAILED, error=str(error))
             raise
         except BaseException:
-            run.update(status=RunStatus.STOPPED)
+            with suppress(RunError):
+                run.update(status=RunStatus.STOPPED)
             raise
         status = RunStatus.FINISHED if result.outcome is Outcome.FINISHED else RunStatus.STOPPED
         run.update(status=status, error=None)
