@@ -104,6 +104,8 @@ def _facts(record: dict[str, Any]) -> list[str]:
     kwh = seconds * threads * _WATTS_PER_CORE / 3.6e6
     machine = record.get("environment", {})
     return [
+        "Bits per byte are of documents that were held out. Where their sentences occur in training too, as in "
+        "conversations made from templates, they measure memory.",
         f"Cost: {seconds:,.0f} s of training, about {kwh:.3f} kWh ({threads} cores at a guessed {_WATTS_PER_CORE} W).",
         f"Made by Fireside {machine.get('fireside')} ({record.get('git') or 'no git revision'}) with PyTorch "
         f"{machine.get('torch')} on {machine.get('processor')}.",
