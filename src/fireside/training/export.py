@@ -102,7 +102,7 @@ def export_model(decoder: Decoder, text: ModelText, folder: Path, *, run: str, l
     save_pretrained(
         decoder,
         folder,
-        dtype=torch.bfloat16 if decoder.config.hidden_size >= 512 else torch.float32,
+        dtype=_stored_dtype(decoder, text),
         extra_config={"eos_token_id": text.generation["eos_token_id"]},
         files={
             **text.files,
@@ -111,6 +111,13 @@ def export_model(decoder: Decoder, text: ModelText, folder: Path, *, run: str, l
         },
         overwrite=True,
     )
+
+
+def _stored_dtype(decoder: Decoder, text: ModelText) -> torch.dtype:
+    """The base's where it is a float; else bfloat16, but float32 for the small, which lose more by it."""
+    known = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    of_size = torch.bfloat16 if decoder.config.hidden_size >= 512 else torch.float32
+    return of_size if text.base is None else known.get(text.base.weight_type, of_size)
 
 
 def _template(tokenizer: Tokenizer, source: object) -> ChatTemplate | None:
