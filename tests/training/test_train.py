@@ -226,6 +226,8 @@ def test_errors_have_codes_of_their_own(tmp_path: Path) -> None:
         (("--resume", "nothing"), 1, "there is no run"),
         ((recipe, "model.hidden_size=65536"), 4, "would take about"),
         ((recipe, "name=base"), 1, "a model 'base' is there already, and was not trained here"),
+        ((recipe, "sft.data.sources.0.path=none.jsonl"), 1, "none.jsonl"),
+        (("--resume", "small-1"), 1, "there is no run"),  # none of these left one
         ((recipe, "training.lr=1e30", "training.clip_norm=1e30"), 3, "is not a finite number"),
     ):
         done = fireside("train", *arguments, home=tmp_path)

@@ -31,11 +31,12 @@ from fireside.settings import Settings
 from fireside.tokenizers.training import train_tokenizer, write_files
 from fireside.training.batches import held_out_batches, training_batches
 from fireside.training.checkpoint import CheckpointStore, SavedState
-from fireside.training.export import ModelText, check_name, export_model, text_of_base, text_of_folder
+from fireside.training.checks import check_recipe
+from fireside.training.export import ModelText, export_model, text_of_base, text_of_folder
 from fireside.training.hardware import is_helper, make_fabric, uses_bf16
 from fireside.training.loop import Loop, Outcome, StepRecord
 from fireside.training.lora import add_lora, merge_lora, save_adapter
-from fireside.training.memory import MemoryEstimate, check_memory, estimate_memory
+from fireside.training.memory import MemoryEstimate, estimate_memory
 from fireside.training.objectives import Objective, next_token, next_token_within_documents
 from fireside.training.recipe import Recipe, StageConfig
 from fireside.training.report import write_report
@@ -76,13 +77,13 @@ def train(
     if is_helper():
         return _Session(run, settings, observer, stop).run()
     recipe = run.recipe
-    check_name(recipe.name, settings, base=recipe.base)
     with run.locked():
         model = settings.models_dir / recipe.name
         if run.status is RunStatus.FINISHED and model.is_dir():
             return TrainingResult(Outcome.FINISHED, model)
         run.update(status=RunStatus.RUNNING)
         try:
+            check_recipe(recipe, settings)
             result = _Session(run, settings, observer, stop).run()
         except FiresideError as error:
             with suppress(RunError):  # on a full disk: the first error is the one to be seen
@@ -111,7 +112,6 @@ class _Session:
     def run(self) -> TrainingResult:
         if self._fabric.is_global_zero:
             self._run.update(threads=torch.get_num_threads(), device=str(self._fabric.device))
-        self._check_memory()
         with self._fabric.rank_zero_first():
             text = self._text()
         decoder = self._decoder(text)
@@ -119,18 +119,6 @@ class _Session:
             if self._stop() or self._train_stage(name, stage, decoder, text) is Outcome.STOPPED:
                 return TrainingResult(Outcome.STOPPED, None)
         return TrainingResult(Outcome.FINISHED, self._install(decoder, text))
-
-    def _check_memory(self) -> None:
-        """Before anything is read or computed. Raises `OutOfMemoryError`."""
-        recipe = self._recipe
-        if recipe.base is not None:
-            config = resolve_model(recipe.base, self._settings).config
-        else:
-            assert recipe.tokenizer is not None  # the recipe has seen to it
-            config = self._config(recipe.tokenizer.vocab_size)
-        for name, stage in recipe.stages.items():
-            plan = self._plan(name, stage, config, tokens_per_epoch=1)  # which decides the number of steps only
-            check_memory(name, self._estimate(stage, config, plan), self._fabric.device)
 
     def _plan(self, name: str, stage: StageConfig, config: ModelConfig, *, tokens_per_epoch: int) -> Plan:
         return plan_stage(
