@@ -15,6 +15,7 @@ from fireside.errors import RunError
 from fireside.settings import Settings
 from fireside.training import run as run_module
 from fireside.training import train as train_module
+from fireside.training.loop import Outcome
 from fireside.training.recipe import Recipe
 from fireside.training.run import Run, RunStatus, create_run, list_runs
 
@@ -22,7 +23,7 @@ RECIPE: dict[str, Any] = {
     "name": "small",
     "model": {"depth": 1, "hidden_size": 16},
     "tokenizer": {"vocab_size": 320},
-    "pretrain": {"data": {"sources": [{"name": "text", "path": __file__}]}},
+    "pretrain": {"data": {"sources": [{"name": "text", "path": __file__, "format": "text"}]}},
 }
 
 
@@ -65,6 +66,15 @@ def test_looking_at_a_run_does_not_keep_it_from_being_resumed(run: Run) -> None:
     with run.locked():
         pass
     looking.join()
+
+
+def test_a_stop_ends_the_preparation(run: Run, tmp_path: Path) -> None:
+    class Quiet:
+        def message(self, text: str) -> None: ...
+
+    result = train_module.train(run, Settings(home=tmp_path), Quiet(), stop=lambda: True)  # type: ignore[arg-type]
+    assert result.outcome is Outcome.STOPPED and run.status is RunStatus.STOPPED
+    assert not (run.folder / "tokenizer").exists()
 
 
 def test_a_full_disk_says_so(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ that was finished is at its last step, and its loop has nothing left to do but t
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ from fireside.training.report import write_report
 from fireside.training.run import Run, RunStatus
 from fireside.training.sampling import continue_text
 from fireside.training.scaling import Plan, model_config, plan_stage
+
+_SECONDS_BETWEEN = 5.0  # two messages of how far preparing is
 
 
 class TrainingObserver(Protocol):
@@ -99,6 +102,10 @@ def train(
     return result
 
 
+class _Stopped(Exception):
+    """Raised out of preparing, which knows nothing of stopping."""
+
+
 class _Session:
     def __init__(self, run: Run, settings: Settings, observer: TrainingObserver, stop: Callable[[], bool]) -> None:
         self._run = run
@@ -107,9 +114,24 @@ class _Session:
         self._stop = stop
         self._recipe: Recipe = run.recipe
         self._fabric: Fabric = make_fabric(self._recipe.hardware)
+        self._said = time.monotonic()
         self._base: str | None = None  # the fingerprint of the base model's weights
 
     def run(self) -> TrainingResult:
+        try:
+            return self._stages()
+        except _Stopped:
+            return TrainingResult(Outcome.STOPPED, None)
+
+    def _watch(self, text: str) -> None:
+        """Hears how far preparing is, often; says it now and then."""
+        if self._fabric.world_size == 1 and self._stop():  # others would wait for this process
+            raise _Stopped
+        if time.monotonic() - self._said > _SECONDS_BETWEEN:
+            self._said = time.monotonic()
+            self._observer.message(text)
+
+    def _stages(self) -> TrainingResult:
         if self._fabric.is_global_zero:
             self._run.update(threads=torch.get_num_threads(), device=str(self._fabric.device))
         with self._fabric.rank_zero_first():
@@ -144,7 +166,10 @@ class _Session:
         if not (folder / "tokenizer_config.json").is_file():
             self._observer.message(f"training a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
             sources = tuple(source for stage in recipe.stages.values() for source in stage.data.sources)
-            write_files(train_tokenizer(read_texts(sources), recipe.tokenizer), folder)
+            files = train_tokenizer(
+                read_texts(sources), recipe.tokenizer, on_progress=lambda read: self._watch(f"read {read:,} bytes")
+            )
+            write_files(files, folder)
         return text_of_folder(folder)
 
     def _decoder(self, text: ModelText) -> Decoder:
@@ -170,7 +195,13 @@ class _Session:
         self._observer.message(f"preparing the data of {name}")
         folder = self._run.folder / "data" / name
         with fabric.rank_zero_first():
-            manifest = prepare(stage.data, text.tokenizer, folder, template=text.template)
+            manifest = prepare(
+                stage.data,
+                text.tokenizer,
+                folder,
+                template=text.template,
+                on_progress=lambda at: self._watch(f"{at.source}: {at.documents:,} documents, {at.tokens:,} tokens"),
+            )
         dataset = Dataset(folder, manifest)
         length = stage.packing.sequence_length
         if length > decoder.config.max_position_embeddings:
