@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,13 +164,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(home: Path, tmp_path: Pa
 
 
 def test_changed_data_is_refused(home: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, "train", str(write_recipe(tmp_path)))
-    wait_for((tmp_path / "runs" / "small-1" / "checkpoints" / "pretrain" / "step-00000001").is_dir, process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    with (tmp_path / "prose.jsonl").open("a") as file:
-        file.write(json.dumps({"text": "One more text about the sun and the moon."}) + "\n")
-    refused = fireside("train", "--resume", "small-1", home=tmp_path)
+    """In a run like the finished one that is not finished, and beside it: they share the data's path."""
+    run, prose = tmp_path / "small-1", home / "prose.jsonl"
+    shutil.copytree(home / "runs" / "small-1", run)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"status": "stopped"}))
+    before = prose.read_text()
+    try:
+        prose.write_text(before + json.dumps({"text": "One more text about the sun and the moon."}) + "\n")
+        refused = fireside("train", "--resume", str(run), home=home)
+    finally:
+        prose.write_text(before)
     assert refused.returncode == 1 and "prose.jsonl" in refused.stderr
 
 
