@@ -39,6 +39,15 @@ def test_cross_entropy_in_chunks_is_the_whole_one(
     torch.testing.assert_close(head.grad, expected_head.grad, **tolerance)
 
 
+def test_a_scale_is_not_rounded_to_bf16() -> None:
+    torch.manual_seed(0)
+    hidden, labels = torch.randn(11, 16).bfloat16().requires_grad_(), torch.randint(0, 50, (11,))
+    head, scale = torch.randn(50, 16), 1 / 1021
+    (whole,) = torch.autograd.grad(summed_cross_entropy(hidden, head, labels), hidden)
+    (scaled,) = torch.autograd.grad(summed_cross_entropy(hidden, head, labels) * scale, hidden)
+    assert torch.equal(scaled, (whole.float() * scale).bfloat16())
+
+
 def test_no_targets_no_loss_and_no_gradient() -> None:
     hidden, head = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
     loss = summed_cross_entropy(hidden, head, torch.full((3,), IGNORED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -55,6 +56,11 @@ def test_a_later_budget_replaces_the_other(tmp_path: Path) -> None:
     recipe = load(tmp_path, "training.epochs=2", "sft.tokens=1000")
     assert recipe.sft is not None and recipe.pretrain is not None
     assert (recipe.sft.tokens, recipe.sft.epochs, recipe.pretrain.epochs) == (1000, None, 2)
+
+
+def test_none_can_be_said(tmp_path: Path) -> None:
+    recipe = load(tmp_path, "training.clip_norm=none", "sft.ema_decay=none")
+    assert recipe.sft is not None and recipe.sft.clip_norm is None and recipe.sft.ema_decay is None
 
 
 def test_a_saved_recipe_is_the_same_again(tmp_path: Path) -> None:
@@ -146,7 +152,9 @@ def test_a_plan_by_rule_and_by_hand(tmp_path: Path) -> None:
     assert (plan.rows, plan.lr) == (8, 1e-3)
     assert plan.steps == -(-20 * weights_in_products(config) // (8 * 128))
     two = plan_stage(stage, config, is_fine_tuning=False, is_lora=False, tokens_per_epoch=5000, devices=3)
-    assert two.rows == 9 and two.micro_rows == 3
+    assert replace(two, micro_rows=plan.micro_rows) == plan and two.micro_rows == 3
+    with pytest.raises(RecipeError, match="8 rows of 128 tokens to a step, and there are 9 devices"):
+        plan_stage(stage, config, is_fine_tuning=False, is_lora=False, tokens_per_epoch=5000, devices=9)
     tuned = plan_stage(recipe.sft, config, is_fine_tuning=True, is_lora=True, tokens_per_epoch=50_000, devices=1)  # type: ignore[arg-type]
     assert tuned.steps == -(-3 * 50_000 // tuned.tokens_per_step)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,13 +164,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(home: Path, tmp_path: Pa
 
 
 def test_changed_data_is_refused(home: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, "train", str(write_recipe(tmp_path)))
-    wait_for((tmp_path / "runs" / "small-1" / "checkpoints" / "pretrain" / "step-00000001").is_dir, process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    with (tmp_path / "prose.jsonl").open("a") as file:
-        file.write(json.dumps({"text": "One more text about the sun and the moon."}) + "\n")
-    refused = fireside("train", "--resume", "small-1", home=tmp_path)
+    """In a run like the finished one that is not finished, and beside it: they share the data's path."""
+    run, prose = tmp_path / "small-1", home / "prose.jsonl"
+    shutil.copytree(home / "runs" / "small-1", run)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"status": "stopped"}))
+    before = prose.read_text()
+    try:
+        prose.write_text(before + json.dumps({"text": "One more text about the sun and the moon."}) + "\n")
+        refused = fireside("train", "--resume", str(run), home=home)
+    finally:
+        prose.write_text(before)
     assert refused.returncode == 1 and "prose.jsonl" in refused.stderr
 
 
@@ -177,9 +182,19 @@ def test_changed_data_is_refused(home: Path, tmp_path: Path) -> None:
 def test_fine_tuning_a_model_that_is_here(tmp_path: Path, lora: bool) -> None:
     write_tiny_model(tmp_path / "models" / "base")
     write_recipe(tmp_path)
-    options = ["sft.epochs=1", "sft.packing.sequence_length=128", "hardware.threads=1", "sft.data.processes=1"]
+    options = [
+        "sft.epochs=1",
+        "sft.batch_tokens=256",
+        "sft.packing.sequence_length=128",
+        "hardware.threads=1",
+        "sft.data.processes=1",
+    ]
     done = fireside("finetune", "base", "chats.jsonl", *options, *(["--lora"] if lora else []), home=tmp_path)
     assert done.returncode == 0, done.stderr
+    stage = json.loads((tmp_path / "runs" / "base-tuned-1" / "run.json").read_text())["stages"]["sft"]
+    rows = stage["packing"]["rows"]  # of which padding is a part: one epoch takes them all
+    assert (stage["steps"] - 1) * stage["plan"]["rows"] < rows <= stage["steps"] * stage["plan"]["rows"]
+    assert stage["packing"]["padding"] > 0
     listed = {entry["name"] for entry in json.loads(fireside("models", "--json", home=tmp_path).stdout)}
     assert listed == {"base", "base-tuned"}
     before, after = weights(tmp_path / "models" / "base"), weights(tmp_path / "models" / "base-tuned")
@@ -187,6 +202,23 @@ def test_fine_tuning_a_model_that_is_here(tmp_path: Path, lora: bool) -> None:
     assert ("model.embed_tokens.weight" in changed) is not lora
     assert "model.layers.0.mlp.up_proj.weight" in changed
     assert (tmp_path / "runs" / "base-tuned-1" / "adapter" / "adapter_model.safetensors").is_file() is lora
+    if lora:
+        again_over_itself(tmp_path)
+
+
+def again_over_itself(home: Path) -> None:
+    """What is finished is not merged again, the base is never replaced, and another base is noticed."""
+    model, run = home / "models" / "base-tuned", home / "runs" / "base-tuned-1"
+    before = (model / "model.safetensors").stat().st_mtime_ns
+    assert fireside("train", "--resume", "base-tuned-1", home=home).returncode == 0
+    assert (model / "model.safetensors").stat().st_mtime_ns == before
+    refused = fireside("finetune", "base-tuned", "chats.jsonl", "--name", "base-tuned", home=home)
+    assert refused.returncode == 1 and "would replace its own base" in refused.stderr
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"status": "stopped"}))
+    write_tiny_model(home / "models" / "base")
+    refused = fireside("train", "--resume", "base-tuned-1", home=home)
+    assert refused.returncode == 1 and "base_weights was" in refused.stderr
 
 
 def test_errors_have_codes_of_their_own(tmp_path: Path) -> None:
@@ -199,6 +231,8 @@ def test_errors_have_codes_of_their_own(tmp_path: Path) -> None:
         (("--resume", "nothing"), 1, "there is no run"),
         ((recipe, "model.hidden_size=65536"), 4, "would take about"),
         ((recipe, "name=base"), 1, "a model 'base' is there already, and was not trained here"),
+        ((recipe, "sft.data.sources.0.path=none.jsonl"), 1, "none.jsonl"),
+        (("--resume", "small-1"), 1, "there is no run"),  # none of these left one
         ((recipe, "training.lr=1e30", "training.clip_norm=1e30"), 3, "is not a finite number"),
     ):
         done = fireside("train", *arguments, home=tmp_path)

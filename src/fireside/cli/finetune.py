@@ -19,12 +19,11 @@ def finetune(
 ) -> None:
     """Fine-tune a model on conversations of your own."""
     from fireside.cli.preparing import find_or_fetch
-    from fireside.cli.training import run_training
+    from fireside.cli.training import begin_training
     from fireside.settings import load_settings
     from fireside.training.finetuning import finetuning_recipe
-    from fireside.training.run import create_run
 
     settings = load_settings()
     base = find_or_fetch(model, settings)
     recipe = finetuning_recipe(base, chats, lora=lora, name=name, overrides=overrides or ())
-    run_training(create_run(settings.runs_dir, recipe), settings)
+    begin_training(recipe, settings)

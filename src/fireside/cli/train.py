@@ -16,11 +16,11 @@ def train(
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run: its name or folder.")] = None,
 ) -> None:
     """Train a model by a recipe, or go on with a run that was stopped."""
-    from fireside.cli.training import run_training
+    from fireside.cli.training import begin_training, run_training
     from fireside.errors import RecipeError
     from fireside.settings import load_settings
     from fireside.training.recipe_file import load_recipe
-    from fireside.training.run import create_run, open_run
+    from fireside.training.run import open_run
 
     settings = load_settings()
     if resume is not None:
@@ -30,4 +30,4 @@ def train(
     elif recipe is None:
         raise RecipeError("name a recipe, as in fireside train recipes/tiny.toml, or --resume RUN")
     else:
-        run_training(create_run(settings.runs_dir, load_recipe(recipe, overrides or ())), settings)
+        begin_training(load_recipe(recipe, overrides or ()), settings)

@@ -17,10 +17,23 @@ from fireside.settings import Settings
 
 if TYPE_CHECKING:
     from fireside.training.loop import StepRecord
+    from fireside.training.recipe import Recipe
     from fireside.training.run import Run
     from fireside.training.scaling import Plan
 
 _LINES = 20  # of a stage, where there is no terminal for a bar
+
+
+def begin_training(recipe: Recipe, settings: Settings) -> None:
+    """Checks what can be checked, so that what cannot be leaves no run behind; then as `run_training`."""
+    from fireside.training.run import create_run
+
+    try:
+        from fireside.training.checks import check_recipe
+    except ImportError as error:
+        raise _missing(error) from error
+    check_recipe(recipe, settings)
+    run_training(create_run(settings.runs_dir, recipe), settings)
 
 
 def run_training(run: Run, settings: Settings) -> None:
@@ -34,7 +47,7 @@ def run_training(run: Run, settings: Settings) -> None:
         from fireside.training.loop import Outcome
         from fireside.training.train import train
     except ImportError as error:
-        raise FiresideError(f"training needs more packages ({error.name}): pip install 'fireside[train]'") from error
+        raise _missing(error) from error
     # What several processes are started with: they go on with this run rather than begin one each.
     sys.argv[1:] = ["train", "--resume", str(run.folder)]
     display = Display()
@@ -54,6 +67,10 @@ def run_training(run: Run, settings: Settings) -> None:
         raise typer.Exit(143 if signals.number == signal.SIGTERM else 130)
     typer.echo(f"{run.recipe.name} is trained. Talk to it: fireside chat --model {run.recipe.name}")
     typer.echo(f"Report: {run.folder / 'report.html'}")
+
+
+def _missing(error: ImportError) -> FiresideError:
+    return FiresideError(f"training needs more packages ({error.name}): pip install 'fireside[train]'")
 
 
 class _Signals:

@@ -63,7 +63,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden_gradient, head_gradient = ctx.saved_tensors
         return (
-            None if hidden_gradient is None else hidden_gradient * upstream.to(hidden_gradient.dtype),
+            None if hidden_gradient is None else (hidden_gradient * upstream).to(hidden_gradient.dtype),
             None if head_gradient is None else (head_gradient * upstream).to(ctx.head_dtype),
             None,
             None,

@@ -83,9 +83,13 @@ def text_of_base(name: str, settings: Settings) -> ModelText:
     )
 
 
-def check_name(name: str, settings: Settings) -> None:
-    """Raises `RunError` if a model of that name is there that was not trained here."""
+def check_name(name: str, settings: Settings, *, base: str | None = None) -> None:
+    """Raises `RunError` if a model of that name is there that was not trained here, or that is the base itself."""
     folder = settings.models_dir / name
+    if base is not None:
+        path = resolve_model(base, settings).path.resolve()
+        if folder.resolve() in (path, path.parent):
+            raise RunError(f"the model would replace its own base, {path}: give the recipe another name")
     made_by = read_json(folder / RECORD_FILE).get("run")
     if folder.exists() and not isinstance(made_by, str):
         raise RunError(f"a model {name!r} is there already, and was not trained here: give the recipe another name")
@@ -98,7 +102,7 @@ def export_model(decoder: Decoder, text: ModelText, folder: Path, *, run: str, l
     save_pretrained(
         decoder,
         folder,
-        dtype=torch.bfloat16 if decoder.config.hidden_size >= 512 else torch.float32,
+        dtype=_stored_dtype(decoder, text),
         extra_config={"eos_token_id": text.generation["eos_token_id"]},
         files={
             **text.files,
@@ -107,6 +111,13 @@ def export_model(decoder: Decoder, text: ModelText, folder: Path, *, run: str, l
         },
         overwrite=True,
     )
+
+
+def _stored_dtype(decoder: Decoder, text: ModelText) -> torch.dtype:
+    """The base's where it is a float; else bfloat16, but float32 for the small, which lose more by it."""
+    known = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    of_size = torch.bfloat16 if decoder.config.hidden_size >= 512 else torch.float32
+    return of_size if text.base is None else known.get(text.base.weight_type, of_size)
 
 
 def _template(tokenizer: Tokenizer, source: object) -> ChatTemplate | None:

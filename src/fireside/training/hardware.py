@@ -14,26 +14,31 @@ from fireside.errors import RecipeError
 from fireside.training.recipe import HardwareConfig
 
 
-def make_fabric(config: HardwareConfig) -> Fabric:
-    """A Fabric for `config`, in the form that one process of a launch holds. Raises `RecipeError`."""
+def device_of(config: HardwareConfig) -> torch.device:
+    """The kind of device that `config` means. Raises `RecipeError`."""
     accelerator = config.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise RecipeError("hardware.accelerator is cuda, and PyTorch finds no GPU here: set it to cpu, or to auto")
-    device = torch.device(accelerator)
+    return torch.device(accelerator)
+
+
+def make_fabric(config: HardwareConfig) -> Fabric:
+    """A Fabric for `config`, in the form that one process of a launch holds. Raises `RecipeError`."""
+    device = device_of(config)
     if device.type == "cpu":
         torch.set_num_threads(config.threads or available_cores())
     else:
         # Sums whose order a GPU leaves to chance would keep a resumed run from repeating bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = config.precision != "fp32"
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # the run says itself what matters
     strategy: Any = config.strategy if config.devices * config.nodes > 1 else "auto"
     precision: Any = "bf16-mixed" if uses_bf16(config, device) else "32-true"
     fabric = Fabric(
-        accelerator=accelerator, devices=config.devices, num_nodes=config.nodes, strategy=strategy, precision=precision
+        accelerator=device.type, devices=config.devices, num_nodes=config.nodes, strategy=strategy, precision=precision
     )
     fabric.launch()
     return fabric

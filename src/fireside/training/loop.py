@@ -108,10 +108,11 @@ class Loop:
         self._evaluate = evaluate
         self._observer = observer
         self._stop = stop
+        self._layers = decoder.model.layers
         self._parameters = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
         self._names = {id(parameter): name for name, parameter in self._parameters.items()}
-        for layer in decoder.model.layers:
-            if config.activation_checkpointing:
+        for layer in self._layers:
+            if config.activation_checkpointing:  # until the end of `run`
                 layer.forward = partial(recompute, layer.forward, use_reentrant=False)
             if compile_layers:
                 layer.compile()
@@ -150,6 +151,13 @@ class Loop:
 
         Raises `DivergedError` for a loss that is not finite (checkpoints stay as they are) and what saving raises.
         """
+        try:
+            return self._run()
+        finally:
+            for layer in self._layers:
+                vars(layer).pop("forward", None)  # the next stage decides anew whether to recompute
+
+    def _run(self) -> Outcome:
         while self.state.step < self._plan.steps:
             record = self._step()
             step = record.step
@@ -210,10 +218,12 @@ class Loop:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self._average:
+            # The average forgets the weights that training began with: its first steps weigh more, as in TensorFlow's.
+            decay = min(cast(float, self._config.ema_decay), (1 + step) / (10 + step))
             torch._foreach_lerp_(
                 list(self._average.values()),
                 [parameter.detach() for parameter in self._parameters.values()],
-                1 - cast(float, self._config.ema_decay),
+                1 - decay,
             )
         elapsed = time.perf_counter() - started
         self.state = SavedState(

@@ -38,9 +38,9 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    config: ModelConfig, stage: StageConfig, plan: Plan, *, lora: LoraConfig | None, is_bf16: bool, shards: int = 1
+    config: ModelConfig, stage: StageConfig, plan: Plan, *, lora: LoraConfig | None, is_bf16: bool
 ) -> MemoryEstimate:
-    """An upper estimate of what a stage takes beside Python and PyTorch themselves. shards: devices under FSDP."""
+    """An upper estimate of what a stage takes beside Python and PyTorch themselves."""
     parameters = parameter_count(config)
     trained = parameters if lora is None else lora_parameter_count(config, lora)
     states = 1 if stage.optimizer is OptimizerKind.MUON else 2
@@ -57,9 +57,9 @@ def estimate_memory(
     average = width * trained if stage.ema_decay is not None else 0
     head_gradient = width * config.vocab_size * config.hidden_size if lora is None else 0
     return MemoryEstimate(
-        weights=(parameters * (width + copies) + average) // shards,
-        gradients=trained * width // shards + head_gradient,
-        optimizer=trained * width * states // shards,
+        weights=parameters * (width + copies) + average,
+        gradients=trained * width + head_gradient,
+        optimizer=trained * width * states,
         activations=activations + 3 * CHUNK_BYTES["cuda"],
     )
 

@@ -7,8 +7,10 @@ saved with the run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,7 +19,17 @@ from fireside.training.schedules import Schedule
 
 
 class _Config(BaseModel):
+    """Where None is allowed it can be written as "none", as in what a recipe says about data."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        optional = {name for name, field in cls.model_fields.items() if NoneType in get_args(field.annotation)}
+        return {key: None if value == "none" and key in optional else value for key, value in values.items()}
 
 
 class OptimizerKind(StrEnum):
@@ -110,7 +122,8 @@ class HardwareConfig(_Config):
     nodes: int = Field(1, ge=1, description="Machines, each with that many devices.")
     strategy: Literal["auto", "ddp"] = Field("auto", description="How several devices share; auto: ddp.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 products where the hardware has them; weights and sums are fp32 always."
+        "auto",
+        description="auto: bf16 products where the hardware has them, else tf32; weights and sums are fp32 always.",
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0: one per physical core.")
     compile: bool = Field(False, description="torch.compile the layers: pays on GPUs, after a minute or more.")

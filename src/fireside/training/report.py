@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fireside.errors import RunError
 from fireside.training.run import Run
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 220, 64, 24
@@ -21,12 +22,15 @@ _WATTS_PER_CORE = 10  # of a server's processor under load; a guess, and the rep
 
 
 def write_report(run: Run) -> Path:
-    """Writes `report.md` and `report.html` into the run's folder; returns the latter."""
+    """Writes `report.md` and `report.html` into the run's folder; returns the latter. Raises `RunError`."""
     record, lines = run.record, list(run.log_lines())
     markdown = _markdown(run, record, lines)
-    (run.folder / "report.md").write_text(markdown, encoding="utf-8")
     page = run.folder / "report.html"
-    page.write_text(_html(run, record, lines), encoding="utf-8")
+    try:
+        (run.folder / "report.md").write_text(markdown, encoding="utf-8")
+        page.write_text(_html(run, record, lines), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{page} cannot be written: {error.strerror or error}") from error
     return page
 
 
@@ -78,7 +82,7 @@ def _markdown(run: Run, record: dict[str, Any], lines: list[dict[str, Any]]) -> 
     table = [header, tuple("---" for _ in header), *stage_rows(record)]
     parts = [
         f"# {run.name}",
-        f"{run.status}; begun {record['created']}; model: {record.get('model') or 'none yet'}.",
+        f"{run.status}; begun {record.get('created', 'some time ago')}; model: {record.get('model') or 'none yet'}.",
         "\n".join("| " + " | ".join(row) + " |" for row in table),
         *_facts(record),
     ]
@@ -100,6 +104,8 @@ def _facts(record: dict[str, Any]) -> list[str]:
     kwh = seconds * threads * _WATTS_PER_CORE / 3.6e6
     machine = record.get("environment", {})
     return [
+        "Bits per byte are of documents that were held out. Where their sentences occur in training too, as in "
+        "conversations made from templates, they measure memory.",
         f"Cost: {seconds:,.0f} s of training, about {kwh:.3f} kWh ({threads} cores at a guessed {_WATTS_PER_CORE} W).",
         f"Made by Fireside {machine.get('fireside')} ({record.get('git') or 'no git revision'}) with PyTorch "
         f"{machine.get('torch')} on {machine.get('processor')}.",

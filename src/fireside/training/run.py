@@ -28,9 +28,11 @@ from filelock import FileLock, Timeout
 
 from fireside import __version__
 from fireside.errors import RunError
+from fireside.models.saving import flush
 from fireside.training.recipe import Recipe
 from fireside.training.recipe_file import parse_recipe, recipe_to_json
 
+_PATIENCE = 2  # seconds: whoever only looks whether a run is locked holds its lock for a moment
 RECIPE_FILE, RECORD_FILE, LOG_FILE = "recipe.json", "run.json", "log.jsonl"
 
 
@@ -41,6 +43,7 @@ class RunStatus(StrEnum):
     STOPPED = "stopped"  # and saved
     FAILED = "failed"
     FINISHED = "finished"
+    DAMAGED = "damaged"  # its record cannot be read; resuming it begins a new one
 
 
 @dataclass(frozen=True)
@@ -59,24 +62,32 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        return _read(self.folder / RECORD_FILE)
+        """Empty if it cannot be read: checkpoints do not depend on it."""
+        try:
+            return _read(self.folder / RECORD_FILE)
+        except RunError:
+            return {"stages": {}}
 
     @property
     def status(self) -> RunStatus:
         """A run that says it is running while nobody holds its lock was killed: it counts as stopped."""
-        status = RunStatus(self.record.get("status", RunStatus.FAILED))
+        try:
+            status = RunStatus(_read(self.folder / RECORD_FILE)["status"])
+        except (RunError, KeyError, ValueError):
+            return RunStatus.DAMAGED
         if status is RunStatus.RUNNING and not self.is_locked():
             return RunStatus.STOPPED
         return status
 
     def update(self, **values: Any) -> None:
-        """Adds to the record."""
-        write_json(self.folder / RECORD_FILE, self.record | values)
+        """Adds to the record. Raises `RunError` if it cannot be written."""
+        with _writing(self.folder):
+            write_json(self.folder / RECORD_FILE, self.record | values)
 
     def log(self, kind: str, stage: str, **values: Any) -> None:
-        """Adds a line to the log."""
+        """Adds a line to the log. Raises `RunError` if it cannot be written."""
         line = json.dumps({"kind": kind, "stage": stage, **values}, ensure_ascii=False)
-        with (self.folder / LOG_FILE).open("a", encoding="utf-8") as file:
+        with _writing(self.folder), (self.folder / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def log_lines(self) -> Iterator[dict[str, Any]]:
@@ -84,18 +95,21 @@ class Run:
         path = self.folder / LOG_FILE
         if not path.is_file():
             return
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n"):  # what ends a line elsewhere may be in a text
             try:
                 yield json.loads(line)
             except ValueError:
                 continue
 
     def forget_after(self, stage: str, step: int) -> None:
-        """Removes lines of `stage` beyond `step`: they will be written again."""
+        """Removes lines of `stage` beyond `step`: they will be written again. Raises `RunError` if it cannot."""
         kept = [line for line in self.log_lines() if line["stage"] != stage or line["step"] <= step]
         partial = self.folder / f".{LOG_FILE}.partial"
-        partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
-        partial.replace(self.folder / LOG_FILE)
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+        with _writing(self.folder):
+            partial.write_text(text, encoding="utf-8")
+            flush(partial)
+            partial.replace(self.folder / LOG_FILE)
 
     def checkpoints(self, stage: str) -> Path:
         return self.folder / "checkpoints" / stage
@@ -105,7 +119,7 @@ class Run:
         """Raises `RunError` if another process trains this run."""
         lock = FileLock(self.folder / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_PATIENCE)
         except Timeout:
             raise RunError(f"{self.name} is being trained by another process") from None
         try:
@@ -164,7 +178,7 @@ def list_runs(runs_dir: Path) -> list[Run]:
     """Oldest first."""
     if not runs_dir.is_dir():
         return []
-    found = [folder for folder in runs_dir.iterdir() if (folder / RECORD_FILE).is_file()]
+    found = [folder for folder in runs_dir.iterdir() if (folder / RECIPE_FILE).is_file()]
     return [Run(folder) for folder in sorted(found, key=lambda folder: (folder / RECIPE_FILE).stat().st_mtime)]
 
 
@@ -172,7 +186,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    flush(partial)
     partial.replace(path)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def environment() -> dict[str, Any]:

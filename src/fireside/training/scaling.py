@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fireside.errors import RecipeError
 from fireside.models.checkpoint import expected_shapes
 from fireside.models.config import Architecture, ModelConfig
 from fireside.training.recipe import ModelShape, StageConfig
@@ -76,7 +77,10 @@ def parameter_count(config: ModelConfig) -> int:
 def plan_stage(
     stage: StageConfig, config: ModelConfig, *, is_fine_tuning: bool, is_lora: bool, tokens_per_epoch: int, devices: int
 ) -> Plan:
-    """What `stage` leaves open, by rule. tokens_per_epoch: rows of the packed data times their length."""
+    """What `stage` leaves open, by rule. tokens_per_epoch: rows of the packed data times their length.
+
+    Only `micro_rows` depends on the devices. Raises `RecipeError` if there are more of them than rows.
+    """
     length = stage.packing.sequence_length
     epochs = stage.epochs or (_FINE_TUNING_EPOCHS if is_fine_tuning else None)
     if stage.tokens is not None:
@@ -86,7 +90,11 @@ def plan_stage(
     else:
         tokens = 20 * weights_in_products(config)
     batch = stage.batch_tokens or (_FINE_TUNING_BATCH if is_fine_tuning else _batch_tokens(tokens))
-    rows = devices * max(1, round(batch / length / devices))
+    rows = max(1, round(batch / length))  # whatever the devices: a resume may have others
+    if rows < devices:
+        raise RecipeError(
+            f"batch_tokens gives {rows} rows of {length} tokens to a step, and there are {devices} devices: raise it"
+        )
     micro = stage.micro_batch_tokens or _MICRO_BATCH_TOKENS
     steps = max(1, math.ceil(tokens / (rows * length)))
     tenth = max(1, math.ceil(steps / 10))
@@ -96,7 +104,7 @@ def plan_stage(
     return Plan(
         steps=steps,
         rows=rows,
-        micro_rows=min(max(1, micro // length), rows // devices),
+        micro_rows=min(max(1, micro // length), math.ceil(rows / devices)),
         length=length,
         lr=stage.lr or lr,
         warmup_steps=round(stage.warmup_fraction * steps),

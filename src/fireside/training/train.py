@@ -7,7 +7,9 @@ that was finished is at its last step, and its loop has nothing left to do but t
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +17,11 @@ from typing import Protocol
 import torch
 from lightning_fabric import Fabric
 
+from fireside.data.packing import PackingReport
 from fireside.data.prepare import prepare
 from fireside.data.shards import Dataset
 from fireside.data.sources import read_texts
+from fireside.engine.fingerprint import model_fingerprint
 from fireside.errors import DivergedError, FiresideError, RunError
 from fireside.evaluation.bits_per_byte import bits_per_byte, token_byte_counts
 from fireside.models.checkpoint import open_checkpoint
@@ -28,17 +32,20 @@ from fireside.settings import Settings
 from fireside.tokenizers.training import train_tokenizer, write_files
 from fireside.training.batches import held_out_batches, training_batches
 from fireside.training.checkpoint import CheckpointStore, SavedState
-from fireside.training.export import ModelText, check_name, export_model, text_of_base, text_of_folder
+from fireside.training.checks import check_recipe
+from fireside.training.export import ModelText, export_model, text_of_base, text_of_folder
 from fireside.training.hardware import is_helper, make_fabric, uses_bf16
 from fireside.training.loop import Loop, Outcome, StepRecord
 from fireside.training.lora import add_lora, merge_lora, save_adapter
-from fireside.training.memory import MemoryEstimate, check_memory, estimate_memory
+from fireside.training.memory import MemoryEstimate, estimate_memory
 from fireside.training.objectives import Objective, next_token, next_token_within_documents
 from fireside.training.recipe import Recipe, StageConfig
 from fireside.training.report import write_report
 from fireside.training.run import Run, RunStatus
 from fireside.training.sampling import continue_text
 from fireside.training.scaling import Plan, model_config, plan_stage
+
+_SECONDS_BETWEEN = 5.0  # two messages of how far preparing is
 
 
 class TrainingObserver(Protocol):
@@ -72,21 +79,31 @@ def train(
     """
     if is_helper():
         return _Session(run, settings, observer, stop).run()
-    check_name(run.recipe.name, settings)
+    recipe = run.recipe
     with run.locked():
+        model = settings.models_dir / recipe.name
+        if run.status is RunStatus.FINISHED and model.is_dir():
+            return TrainingResult(Outcome.FINISHED, model)
         run.update(status=RunStatus.RUNNING)
         try:
+            check_recipe(recipe, settings)
             result = _Session(run, settings, observer, stop).run()
         except FiresideError as error:
-            run.update(status=RunStatus.FAILED, error=str(error))
+            with suppress(RunError):  # on a full disk: the first error is the one to be seen
+                run.update(status=RunStatus.FAILED, error=str(error))
             raise
         except BaseException:
-            run.update(status=RunStatus.STOPPED)
+            with suppress(RunError):
+                run.update(status=RunStatus.STOPPED)
             raise
         status = RunStatus.FINISHED if result.outcome is Outcome.FINISHED else RunStatus.STOPPED
         run.update(status=status, error=None)
         write_report(run)
     return result
+
+
+class _Stopped(Exception):
+    """Raised out of preparing, which knows nothing of stopping."""
 
 
 class _Session:
@@ -97,11 +114,26 @@ class _Session:
         self._stop = stop
         self._recipe: Recipe = run.recipe
         self._fabric: Fabric = make_fabric(self._recipe.hardware)
+        self._said = time.monotonic()
+        self._base: str | None = None  # the fingerprint of the base model's weights
 
     def run(self) -> TrainingResult:
+        try:
+            return self._stages()
+        except _Stopped:
+            return TrainingResult(Outcome.STOPPED, None)
+
+    def _watch(self, text: str) -> None:
+        """Hears how far preparing is, often; says it now and then."""
+        if self._fabric.world_size == 1 and self._stop():  # others would wait for this process
+            raise _Stopped
+        if time.monotonic() - self._said > _SECONDS_BETWEEN:
+            self._said = time.monotonic()
+            self._observer.message(text)
+
+    def _stages(self) -> TrainingResult:
         if self._fabric.is_global_zero:
             self._run.update(threads=torch.get_num_threads(), device=str(self._fabric.device))
-        self._check_memory()
         with self._fabric.rank_zero_first():
             text = self._text()
         decoder = self._decoder(text)
@@ -109,18 +141,6 @@ class _Session:
             if self._stop() or self._train_stage(name, stage, decoder, text) is Outcome.STOPPED:
                 return TrainingResult(Outcome.STOPPED, None)
         return TrainingResult(Outcome.FINISHED, self._install(decoder, text))
-
-    def _check_memory(self) -> None:
-        """Before anything is read or computed. Raises `OutOfMemoryError`."""
-        recipe = self._recipe
-        if recipe.base is not None:
-            config = resolve_model(recipe.base, self._settings).config
-        else:
-            assert recipe.tokenizer is not None  # the recipe has seen to it
-            config = self._config(recipe.tokenizer.vocab_size)
-        for name, stage in recipe.stages.items():
-            plan = self._plan(name, stage, config, tokens_per_epoch=1)  # which decides the number of steps only
-            check_memory(name, self._estimate(stage, config, plan), self._fabric.device)
 
     def _plan(self, name: str, stage: StageConfig, config: ModelConfig, *, tokens_per_epoch: int) -> Plan:
         return plan_stage(
@@ -140,12 +160,16 @@ class _Session:
         """The tokenizer and chat template: the base model's, or trained once for this run."""
         recipe, folder = self._recipe, self._run.folder / "tokenizer"
         if recipe.base is not None:
+            self._base = model_fingerprint(resolve_model(recipe.base, self._settings).path)
             return text_of_base(recipe.base, self._settings)
         assert recipe.tokenizer is not None  # the recipe has seen to it
         if not (folder / "tokenizer_config.json").is_file():
             self._observer.message(f"training a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
             sources = tuple(source for stage in recipe.stages.values() for source in stage.data.sources)
-            write_files(train_tokenizer(read_texts(sources), recipe.tokenizer), folder)
+            files = train_tokenizer(
+                read_texts(sources), recipe.tokenizer, on_progress=lambda read: self._watch(f"read {read:,} bytes")
+            )
+            write_files(files, folder)
         return text_of_folder(folder)
 
     def _decoder(self, text: ModelText) -> Decoder:
@@ -171,7 +195,13 @@ class _Session:
         self._observer.message(f"preparing the data of {name}")
         folder = self._run.folder / "data" / name
         with fabric.rank_zero_first():
-            manifest = prepare(stage.data, text.tokenizer, folder, template=text.template)
+            manifest = prepare(
+                stage.data,
+                text.tokenizer,
+                folder,
+                template=text.template,
+                on_progress=lambda at: self._watch(f"{at.source}: {at.documents:,} documents, {at.tokens:,} tokens"),
+            )
         dataset = Dataset(folder, manifest)
         length = stage.packing.sequence_length
         if length > decoder.config.max_position_embeddings:
@@ -179,10 +209,10 @@ class _Session:
                 f"{name}.packing.sequence_length is {length}, and the model's context "
                 f"{decoder.config.max_position_embeddings}: lower the first, or make the second larger"
             )
-        tokens = manifest.split("train").tokens
-        plan = self._plan(name, stage, decoder.config, tokens_per_epoch=tokens)
+        packing = training_batches(dataset, stage.packing, rows=1, are_chats=name == "sft").report()
+        plan = self._plan(name, stage, decoder.config, tokens_per_epoch=packing.rows * length)
         store = CheckpointStore(
-            self._run.checkpoints(name), keep=stage.keep, identity=self._identity(manifest.digest, text)
+            self._run.checkpoints(name), keep=stage.keep, identity=self._identity(manifest.digest, text, plan)
         )
         objective = next_token_within_documents if stage.mask_documents else next_token
         recorder = _Recorder(self._run, self._observer, name, plan)
@@ -204,16 +234,23 @@ class _Session:
         resumed = loop.resume()
         if fabric.is_global_zero:
             self._run.forget_after(name, loop.state.step if resumed else 0)
-            recorder.begin(loop.state, self._estimate(stage, decoder.config, plan), manifest.digest)
+            recorder.begin(loop.state, self._estimate(stage, decoder.config, plan), manifest.digest, packing)
         outcome = loop.run()
         decoder.eval()
         return outcome
 
-    def _identity(self, data_digest: str, text: ModelText) -> dict[str, object]:
+    def _identity(self, data_digest: str, text: ModelText, plan: Plan) -> dict[str, object]:
         """What must not change under a run."""
         recipe = self._recipe.model_dump(mode="json")
         recipe.pop("hardware")  # may change, at the price of other roundings
-        return {"recipe": recipe, "tokenizer": text.digest, "data": data_digest}
+        steps = {key: value for key, value in vars(plan).items() if key != "micro_rows"}  # of it, as of the hardware
+        identity: dict[str, object] = {
+            "recipe": recipe,
+            "tokenizer": text.digest,
+            "data": data_digest,
+            "plan": steps,
+        }
+        return identity if self._base is None else identity | {"base_weights": self._base}
 
     def _evaluation(
         self,
@@ -275,9 +312,16 @@ class _Recorder:
         self._latest: StepRecord | None = None
         self._step = 0
 
-    def begin(self, state: SavedState, memory: MemoryEstimate, data: str) -> None:
+    def begin(self, state: SavedState, memory: MemoryEstimate, data: str, packing: PackingReport) -> None:
         self._step = state.step
-        self._summarize(steps=self._plan.steps, step=state.step, plan=vars(self._plan), memory=vars(memory), data=data)
+        self._summarize(
+            steps=self._plan.steps,
+            step=state.step,
+            plan=vars(self._plan),
+            memory=vars(memory),
+            data=data,
+            packing=vars(packing),
+        )
         self._observer.stage(self._stage, self._plan, state.step)
 
     def on_step(self, record: StepRecord) -> None:

@@ -1,0 +1,39 @@
+"""What can be known to be wrong with a recipe before a run of it is begun."""
+
+from __future__ import annotations
+
+from fireside.data.sources import source_files
+from fireside.models.local import resolve_model
+from fireside.settings import Settings
+from fireside.training.export import check_name
+from fireside.training.hardware import device_of, uses_bf16
+from fireside.training.memory import check_memory, estimate_memory
+from fireside.training.recipe import Recipe
+from fireside.training.scaling import model_config, plan_stage
+
+
+def check_recipe(recipe: Recipe, settings: Settings) -> None:
+    """Raises `FiresideError`: a name that is taken, data or a base that is not there, too little memory."""
+    check_name(recipe.name, settings, base=recipe.base)
+    for stage in recipe.stages.values():
+        for source in stage.data.sources:
+            if not source.path.startswith("hf:"):
+                source_files(source)
+    if recipe.base is not None:
+        config = resolve_model(recipe.base, settings).config
+    else:
+        assert recipe.tokenizer is not None and recipe.model is not None  # the recipe has seen to it
+        longest = max(stage.packing.sequence_length for stage in recipe.stages.values())
+        config = model_config(recipe.model, vocab_size=recipe.tokenizer.vocab_size, longest_row=longest)
+    device = device_of(recipe.hardware)
+    for name, stage in recipe.stages.items():
+        plan = plan_stage(
+            stage,
+            config,
+            is_fine_tuning=name == "sft",
+            is_lora=recipe.lora is not None,
+            tokens_per_epoch=1,  # which decides the number of steps only
+            devices=recipe.hardware.devices * recipe.hardware.nodes,
+        )
+        is_bf16 = uses_bf16(recipe.hardware, device)
+        check_memory(name, estimate_memory(config, stage, plan, lora=recipe.lora, is_bf16=is_bf16), device)
