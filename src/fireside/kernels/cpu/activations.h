@@ -15,9 +15,9 @@ constexpr int RUN = 32;  // columns that share one activation scale
 
 // A few channels of a language model carry values far above the rest, and the one scale of their run leaves the run's
 // others few bits. Where a run's largest value exceeds this many times the token's root mean square, the rounding
-// errors themselves are quantised, and their products added. Fewer than a run in ten needs it; the error of the logits
+// errors themselves are quantised, and their products added. About a run in ten needs it; the error of the logits
 // then falls to less than half (docs/log.md).
-constexpr float OUTLIER = 6.0f;
+constexpr float OUTLIER = 4.5f;
 constexpr float FINER = 254.0f;  // steps of the errors' scale within one step of the first: |error| <= 1/2 -> 127
 
 class Scratch {  // one growing allocation per use
