@@ -19,14 +19,15 @@ __all__ = [
     "DeduplicationConfig",
     "PackingConfig",
     "QualityConfig",
+    "RecipeTable",
     "RepetitionConfig",
     "SourceConfig",
     "TokenizerConfig",
 ]
 
 
-class _Config(BaseModel):
-    """Where None is allowed it can be written as "none", since TOML has no word for it."""
+class RecipeTable(BaseModel):
+    """A table of a recipe: unknown keys are errors. None can be written as "none", since TOML has no word for it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,7 +40,7 @@ class _Config(BaseModel):
         return {key: None if value == "none" and key in optional else value for key, value in values.items()}
 
 
-class SourceConfig(_Config):
+class SourceConfig(RecipeTable):
     """Where documents or conversations come from."""
 
     name: str = Field(
@@ -82,7 +83,7 @@ class SourceConfig(_Config):
     limit: int | None = Field(default=None, ge=1, description="At most so many documents or conversations; none: all.")
 
 
-class QualityConfig(_Config):
+class QualityConfig(RecipeTable):
     """Rules in the manner of Gopher, C4 and FineWeb. None switches a rule off.
 
     The defaults keep books as well as web pages: Gopher's upper limit of 100,000 words is off.
@@ -115,7 +116,7 @@ class QualityConfig(_Config):
     )
 
 
-class RepetitionConfig(_Config):
+class RepetitionConfig(RecipeTable):
     """Gopher's limits on repetition. None switches a rule off."""
 
     max_duplicate_lines: float | None = Field(default=0.3, ge=0, le=1, description="Share of lines seen before.")
@@ -132,7 +133,7 @@ class RepetitionConfig(_Config):
     )
 
 
-class ClassifierConfig(_Config):
+class ClassifierConfig(RecipeTable):
     """A quality classifier trained by `fireside data train-classifier`."""
 
     path: Path = Field(description="The classifier's safetensors file.")
@@ -141,7 +142,7 @@ class ClassifierConfig(_Config):
     )
 
 
-class DeduplicationConfig(_Config):
+class DeduplicationConfig(RecipeTable):
     """Exact and near duplicates, over all sources in their order."""
 
     exact: bool = Field(default=True, description="Drops a text that was seen before, whitespace and case aside.")
@@ -158,7 +159,7 @@ class DeduplicationConfig(_Config):
     )
 
 
-class CleaningConfig(_Config):
+class CleaningConfig(RecipeTable):
     """The blocks a document passes, in this order. Conversations pass only Unicode repair, PII, exact
     duplicates and decontamination."""
 
@@ -184,7 +185,7 @@ class CleaningConfig(_Config):
     decontamination_ngram: int = Field(default=13, ge=5, le=50, description="Words in that run.")
 
 
-class DataConfig(_Config):
+class DataConfig(RecipeTable):
     """A dataset: sources, cleaned, tokenised and divided. What `prepare` makes depends on this and the tokenizer."""
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="In order: the first keeps a duplicate.")
@@ -220,7 +221,7 @@ class DataConfig(_Config):
         return self
 
 
-class PackingConfig(_Config):
+class PackingConfig(RecipeTable):
     """How documents become rows of a batch."""
 
     sequence_length: int = Field(default=1024, ge=2, description="Tokens in a row.")

@@ -57,6 +57,10 @@ class PackedBatches:
     part; so the position is the same on every rank, and may be restored under another `world_size`.
     """
 
+    _segment: Callable[[SourceTokens, int], Segments]  # how a source's documents are cut to rows at most
+    _may_cut: bool  # segments, to fill a row
+    _only_targets: bool  # have a label
+
     def __init__(
         self,
         sources: Sequence[SourceTokens],
@@ -65,17 +69,14 @@ class PackedBatches:
         rows: int,
         rank: int = 0,
         world_size: int = 1,
-        segment: Callable[[SourceTokens, int], Segments],
-        may_cut: bool,
-        only_targets: bool,
     ) -> None:
+        """rows: of a batch, on each rank. Raises `DataError` for sources that hold nothing to learn."""
         if not 0 <= rank < world_size or rows < 1:
             raise ValueError(f"rank {rank} of {world_size} with {rows} rows")
         self._config = config
         self._rows, self._rank, self._world_size = rows, rank, world_size
-        self._largest_gap = int(config.padding_tolerance * config.sequence_length) if may_cut else None
-        self._only_targets = only_targets
-        pairs = [(source, segment(source, config.sequence_length)) for source in sources]
+        self._largest_gap = int(config.padding_tolerance * config.sequence_length) if self._may_cut else None
+        pairs = [(source, self._segment(source, config.sequence_length)) for source in sources]
         self._sources = [source for source, segments in pairs if len(segments)]
         self._segments = [segments for _, segments in pairs if len(segments)]
         self._documents = sum(len(source.lengths) for source in sources)
@@ -90,7 +91,7 @@ class PackedBatches:
         ]
         if any(source.weight is None for source in sources) != all(source.weight is None for source in sources):
             raise DataError("some sources have a weight and some have none: give all of them one, or none")
-        self._fingerprint = self._identity(may_cut)
+        self._fingerprint = self._identity()
         self._orders = [
             _Order(source.name, len(s), config.seed) for source, s in zip(self._sources, self._segments, strict=True)
         ]
@@ -163,13 +164,13 @@ class PackedBatches:
             cuts=cuts / self._documents,
         )
 
-    def _identity(self, may_cut: bool) -> int:
+    def _identity(self) -> int:
         """63 bits that change with anything that changes the stream."""
         sources = [
             (source.name, weight, len(segments), hashlib.sha256(segments.lengths.tobytes()).hexdigest())
             for source, segments, weight in zip(self._sources, self._segments, self._weights, strict=True)
         ]
-        return order_key(repr((sources, self._config.model_dump(), may_cut))) >> 1
+        return order_key(repr((sources, self._config.model_dump(), self._may_cut))) >> 1
 
     def _plan_window(self) -> None:
         """Sets the rows of the window that begins where `_drawn` says, and what was drawn at its end."""
@@ -238,39 +239,17 @@ class PackedBatches:
 class PretrainingBatches(PackedBatches):
     """Documents, every token of them learned. Conversations among the sources count as documents."""
 
-    def __init__(
-        self, sources: Sequence[SourceTokens], config: PackingConfig, *, rows: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        """rows: of a batch, on each rank. Raises `DataError` for sources that hold nothing."""
-        super().__init__(
-            sources,
-            config,
-            rows=rows,
-            rank=rank,
-            world_size=world_size,
-            segment=segment_documents,
-            may_cut=True,
-            only_targets=False,
-        )
+    _segment = staticmethod(segment_documents)
+    _may_cut = True
+    _only_targets = False
 
 
 class ConversationBatches(PackedBatches):
     """Conversations, with loss on the assistant's tokens. Every row has a target; none is cut but between messages."""
 
-    def __init__(
-        self, sources: Sequence[SourceTokens], config: PackingConfig, *, rows: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        """rows: of a batch, on each rank. Raises `DataError` for sources without conversations."""
-        super().__init__(
-            sources,
-            config,
-            rows=rows,
-            rank=rank,
-            world_size=world_size,
-            segment=segment_conversations,
-            may_cut=False,
-            only_targets=True,
-        )
+    _segment = staticmethod(segment_conversations)
+    _may_cut = False
+    _only_targets = True
 
 
 class _Order:

@@ -7,29 +7,13 @@ saved with the run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from fireside.data.config import DataConfig, PackingConfig, TokenizerConfig
+from fireside.data.config import DataConfig, PackingConfig, RecipeTable, TokenizerConfig
 from fireside.training.schedules import Schedule
-
-
-class _Config(BaseModel):
-    """Where None is allowed it can be written as "none", as in what a recipe says about data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_none(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        optional = {name for name, field in cls.model_fields.items() if NoneType in get_args(field.annotation)}
-        return {key: None if value == "none" and key in optional else value for key, value in values.items()}
 
 
 class OptimizerKind(StrEnum):
@@ -39,7 +23,7 @@ class OptimizerKind(StrEnum):
     MUON = "muon"  # https://kellerjordan.github.io/posts/muon/
 
 
-class ModelShape(_Config):
+class ModelShape(RecipeTable):
     """A new decoder of the Llama family: one dial, and what it turns, each of which can be set on its own."""
 
     depth: int = Field(ge=1, le=256, description="Layers: the one dial. All else follows from it by stated rules.")
@@ -52,7 +36,7 @@ class ModelShape(_Config):
     tie_word_embeddings: bool = Field(True, description="Whether the output head is the embedding.")
 
 
-class LoraConfig(_Config):
+class LoraConfig(RecipeTable):
     """Low-rank adaptation (https://arxiv.org/abs/2106.09685): small matrices train, the weights they add to do not."""
 
     rank: int = Field(16, ge=1, description="Rank of each update.")
@@ -68,7 +52,7 @@ class LoraConfig(_Config):
     )
 
 
-class TrainingConfig(_Config):
+class TrainingConfig(RecipeTable):
     """How a stage trains."""
 
     tokens: int | None = Field(None, ge=1, description="Tokens to train on; none: by the stage's rule, or `epochs`.")
@@ -114,7 +98,7 @@ class StageConfig(TrainingConfig):
     packing: PackingConfig = Field(PackingConfig(), description="How documents become rows.")
 
 
-class HardwareConfig(_Config):
+class HardwareConfig(RecipeTable):
     """Where it runs."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a GPU.")
@@ -129,7 +113,7 @@ class HardwareConfig(_Config):
     compile: bool = Field(False, description="torch.compile the layers: pays on GPUs, after a minute or more.")
 
 
-class Recipe(_Config):
+class Recipe(RecipeTable):
     """A training run."""
 
     name: str = Field(
