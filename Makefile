@@ -16,7 +16,7 @@ HAS_RUN  := $(VENV)/.installed
 HAS_TEST := $(VENV)/.installed-test
 
 PEERS     := .peers
-HAS_PEERS := $(PEERS)/.installed
+HAS_PEERS := $(patsubst requirements/peers/%.txt,$(PEERS)/%/.installed,$(wildcard requirements/peers/*.txt))
 
 .DELETE_ON_ERROR:
 .PHONY: help serve wheel test test-quick test-native lint format lock peers clean
@@ -30,7 +30,7 @@ help:
 	@echo "make lint        ruff, mypy --strict, the layers of the architecture"
 	@echo "make format      let ruff format and fix"
 	@echo "make lock        resolve every dependency anew into $(PINS)"
-	@echo "make peers       install what benchmarks/serving.py compares with (compiles for minutes)"
+	@echo "make peers       install what the benchmarks compare with (compiles for minutes)"
 	@echo "make clean       remove .venv and caches"
 
 serve: $(HAS_RUN)
@@ -95,14 +95,14 @@ lock: $(HAS_PIP)
 	mv build/lock/constraints.txt $(PINS)
 	rm -rf build/lock
 
-# Left alone by `clean`: compiling llama.cpp again takes minutes.
+# Each lot in an environment of its own. Left alone by `clean`: compiling llama.cpp again takes minutes.
 peers: $(HAS_PEERS)
-	@echo "The peers are in $(PEERS). Compare with them: $(BIN)/python -m benchmarks.serving"
+	@echo "The peers are in $(PEERS). Compare with them: $(BIN)/python -m benchmarks.serving, .training or .cleaning"
 
-$(HAS_PEERS): requirements/peers.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet $(PIP_PIN)
-	$(PEERS)/bin/python -m pip install --disable-pip-version-check --requirement requirements/peers.txt
+$(PEERS)/%/.installed: requirements/peers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet $(PIP_PIN)
+	$(@D)/bin/python -m pip install --disable-pip-version-check --requirement $<
 	@touch $@
 
 clean:

@@ -219,7 +219,9 @@ def _say(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEFAULT_ALIAS, help="name or path; the default model if not given")
-    parser.add_argument("--peers", type=Path, default=ROOT / ".peers", help="the peers' virtual environment")
+    parser.add_argument(
+        "--peers", type=Path, default=ROOT / ".peers" / "serving", help="the peers' virtual environment"
+    )
     parser.add_argument("--only", nargs="+", metavar="CONTENDER", help="ours, and those whose names begin so")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--rounds", type=int, default=5)

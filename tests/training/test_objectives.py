@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from fireside.data.batch import IGNORED, Batch
 from fireside.training import cross_entropy
-from fireside.training.attention import DocumentAttention
+from fireside.training.attention import RowAttention
 from fireside.training.cross_entropy import summed_cross_entropy
 from fireside.training.objectives import next_token, next_token_within_documents
 from tests.training import runs
@@ -93,7 +93,9 @@ def test_a_token_of_another_document_is_not_seen() -> None:
     changed = torch.where(first, (batch.input_ids + 1) % runs.VOCAB, batch.input_ids)
 
     def states(ids: torch.Tensor) -> torch.Tensor:
-        return decoder.hidden_states(ids, batch.positions, DocumentAttention(batch.document_ids))
+        return decoder.hidden_states(
+            ids, batch.positions, RowAttention(ids.shape[1], ids.device, document_ids=batch.document_ids)
+        )
 
     unchanged = (states(batch.input_ids) == states(changed)).all(-1)[0]
     assert torch.equal(unchanged, ~first) and first.any() and not first.all()

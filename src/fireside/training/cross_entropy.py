@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fireside.data.batch import IGNORED
+from fireside.kernels.linear import input_gradient, linear, weight_gradient
 
 # Of float32 logits that exist at once: what fits a processor's caches is a tenth faster than four times as much, and a
 # GPU wants large products.
@@ -42,18 +42,17 @@ class _SummedCrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, hidden.shape[0], rows):
                 chunk, targets = hidden[start : start + rows], labels[start : start + rows]
-                logits = F.linear(chunk, weights).float()
-                log_normalizer = logits.logsumexp(-1, keepdim=True)
-                total += (log_normalizer - logits.gather(1, targets[:, None])).sum()
+                log_probabilities = linear(chunk, weights).float().log_softmax(-1)
+                total -= log_probabilities.gather(1, targets[:, None]).sum()
                 if not (wants_hidden or wants_head):
                     continue
-                gradient = logits.sub_(log_normalizer).exp_()
-                gradient.scatter_add_(1, targets[:, None], torch.full_like(log_normalizer, -1.0))
+                gradient = log_probabilities.exp_()
+                gradient.scatter_add_(1, targets[:, None], gradient.new_full((len(targets), 1), -1.0))
                 narrow = gradient.to(hidden.dtype)
                 if hidden_gradient is not None:
-                    torch.mm(narrow, weights, out=hidden_gradient[start : start + rows])
+                    hidden_gradient[start : start + rows] = input_gradient(narrow, weights)
                 if head_gradient is not None:
-                    head_gradient += narrow.t() @ chunk
+                    head_gradient += weight_gradient(narrow, chunk)
         ctx.save_for_backward(hidden_gradient, head_gradient)
         ctx.head_dtype = head.dtype
         return total

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,6 +14,10 @@ from lightning_fabric import Fabric
 from fireside.engine.resources import available_cores
 from fireside.errors import RecipeError
 from fireside.training.recipe import HardwareConfig
+
+# Of glibc's malloc.h and malloc.c: what `mallopt` calls them, and the most that it takes.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_MMAP_THRESHOLD = 32 << 20
 
 
 def device_of(config: HardwareConfig) -> torch.device:
@@ -29,6 +35,7 @@ def make_fabric(config: HardwareConfig) -> Fabric:
     device = device_of(config)
     if device.type == "cpu":
         torch.set_num_threads(config.threads or available_cores())
+        _keep_freed_memory()
     else:
         # Sums whose order a GPU leaves to chance would keep a resumed run from repeating bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -42,6 +49,15 @@ def make_fabric(config: HardwareConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what a step frees, for the next step to take: to give back and fetch as many pages again, zeroed
+    by the kernel, costs a tenth of a step. What counts is the peak, which stays the same. Elsewhere it does nothing."""
+    with suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(_LARGEST_MMAP_THRESHOLD))
+        libc.mallopt(ctypes.c_int(_M_TRIM_THRESHOLD), ctypes.c_int(2**31 - 1))
 
 
 def is_helper() -> bool:

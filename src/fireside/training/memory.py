@@ -10,6 +10,7 @@ from fireside.engine.resources import available_memory
 from fireside.errors import OutOfMemoryError
 from fireside.models.config import ModelConfig
 from fireside.models.fetching import format_bytes
+from fireside.training.attention import LONGEST_DENSE
 from fireside.training.cross_entropy import CHUNK_BYTES
 from fireside.training.recipe import LoraConfig, OptimizerKind, StageConfig
 from fireside.training.scaling import Plan, parameter_count
@@ -51,6 +52,8 @@ def estimate_memory(
     activations = tokens * kept * layers * width
     if stage.activation_checkpointing:
         activations += tokens * config.hidden_size * config.num_hidden_layers * width
+    if is_bf16 and plan.length <= LONGEST_DENSE:  # their probabilities
+        activations += 2 * plan.micro_rows * config.num_attention_heads * plan.length**2 * layers
     if stage.mask_documents:
         activations += plan.micro_rows * config.num_attention_heads * plan.length**2 * width
     copies = 2 if is_bf16 else 0  # of every weight, for a forward pass

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fireside.data.batch import Batch
 from fireside.models.decoder import Decoder
-from fireside.models.layers import Attend, CausalAttention
-from fireside.training.attention import DocumentAttention
+from fireside.models.layers import Attend
+from fireside.training.attention import RowAttention
 from fireside.training.cross_entropy import summed_cross_entropy
 
 Objective = Callable[[Decoder, Batch], Tensor]
@@ -23,13 +23,15 @@ def next_token(decoder: Decoder, batch: Batch) -> Tensor:
 
     Pretraining and supervised fine-tuning both: which tokens count, the labels say.
     """
-    positions = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)[None]
-    return _cross_entropy(decoder, batch, positions, CausalAttention(decoder.config.sliding_window))
+    length, device = batch.input_ids.shape[1], batch.input_ids.device
+    attend = RowAttention(length, device, decoder.config.sliding_window)
+    return _cross_entropy(decoder, batch, torch.arange(length, device=device)[None], attend)
 
 
 def next_token_within_documents(decoder: Decoder, batch: Batch) -> Tensor:
     """`next_token` where a token sees its own document only, with positions from the document's start."""
-    attend = DocumentAttention(batch.document_ids, decoder.config.sliding_window)
+    length, device = batch.input_ids.shape[1], batch.input_ids.device
+    attend = RowAttention(length, device, decoder.config.sliding_window, batch.document_ids)
     return _cross_entropy(decoder, batch, batch.positions, attend)
 
 
