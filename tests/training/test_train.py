@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fireside.cli.main import main
 from fireside.data.templated_chats import templated_chats
 from fireside.models.checkpoint import open_checkpoint
 from fireside.models.decoder import load_decoder
@@ -221,23 +222,37 @@ def again_over_itself(home: Path) -> None:
     assert refused.returncode == 1 and "base_weights was" in refused.stderr
 
 
-def test_errors_have_codes_of_their_own(tmp_path: Path) -> None:
-    recipe = str(write_recipe(tmp_path))
-    write_tiny_model(tmp_path / "models" / "base")
-    for arguments, code, message in (
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
         ((), 2, "name a recipe"),
-        ((recipe, "model.dpeth=3"), 2, "did you mean depth?"),
+        (("recipe.toml", "model.dpeth=3"), 2, "did you mean depth?"),
         (("nothing.toml",), 2, "cannot be read"),
         (("--resume", "nothing"), 1, "there is no run"),
-        ((recipe, "model.hidden_size=65536"), 4, "would take about"),
-        ((recipe, "name=base"), 1, "a model 'base' is there already, and was not trained here"),
-        ((recipe, "sft.data.sources.0.path=none.jsonl"), 1, "none.jsonl"),
-        (("--resume", "small-1"), 1, "there is no run"),  # none of these left one
-        ((recipe, "training.lr=1e30", "training.clip_norm=1e30"), 3, "is not a finite number"),
-    ):
-        done = fireside("train", *arguments, home=tmp_path)
-        assert done.returncode == code and message in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr
+        (("recipe.toml", "model.hidden_size=65536"), 4, "would take about"),
+        (("recipe.toml", "name=base"), 1, "a model 'base' is there already, and was not trained here"),
+        (("recipe.toml", "sft.data.sources.0.path=none.jsonl"), 1, "none.jsonl"),
+        (("recipe.toml", "training.lr=1e30", "training.clip_norm=1e30"), 3, "is not a finite number"),
+    ],
+)
+def test_errors_have_codes_of_their_own(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    write_recipe(tmp_path)
+    write_tiny_model(tmp_path / "models" / "base")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIRESIDE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["fireside", "train", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "runs").exists() is (code == 3)  # what was never begun leaves no run
 
 
 def test_two_processes_train_what_one_does(home: Path, tmp_path: Path) -> None:
