@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +21,10 @@ from tensorboardX.summary import scalar, text
 
 from fireside.errors import RecipeError
 from fireside.training.recipe import TrackingConfig
+from fireside.training.recipe_file import flat
 from fireside.training.run import RunStatus
 
-UPLOAD_SECONDS = 30  # after the end of a run, for what Weights & Biases has not been sent yet
+UPLOAD_SECONDS = 30  # for Weights & Biases to answer, and at the end of a run to take what it has not got yet
 _BATCH_SECONDS = 1.0  # between two messages to MLflow
 _MOST_METRICS, _MOST_PARAMS = 1000, 100  # of one message to MLflow
 _TAG = "fireside.id"
@@ -94,7 +95,9 @@ class WeightsAndBiases:
             config=dict(described),
             dir=str(folder),
             # The terminal is the progress bar's.
-            settings=wandb.Settings(console="off", silent=True, finish_timeout=UPLOAD_SECONDS),
+            settings=wandb.Settings(
+                console="off", silent=True, init_timeout=UPLOAD_SECONDS, finish_timeout=UPLOAD_SECONDS
+            ),
         )
         self._next = self._run.starting_step
 
@@ -115,11 +118,12 @@ class WeightsAndBiases:
 class MLflow:
     """A run of an MLflow server or store (https://mlflow.org), found again by a tag of ours.
 
-    Metrics are sent once a second, for a message a step would take longer than many a step does.
+    Metrics are sent once a second, for a message a step would take longer than many a step does. What is killed loses
+    those of its last second there.
     """
 
     def __init__(self, config: TrackingConfig, name: str, identifier: str, described: Mapping[str, Any]) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # to its makers: nobody asked for that
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # of its use, to its makers
         from mlflow import MlflowClient, entities
 
         self._entities = entities
@@ -133,7 +137,7 @@ class MLflow:
         else:
             self._id = self._client.create_run(experiment, tags={_TAG: identifier}, run_name=name).info.run_id
             self._told = {}
-            params = [entities.Param(key, value) for key, value in _flat(described)]
+            params = [entities.Param(key, _text(value)) for key, value in flat(dict(described)).items()]
             for start in range(0, len(params), _MOST_PARAMS):
                 self._client.log_batch(self._id, params=params[start : start + _MOST_PARAMS])
             self._client.log_dict(self._id, dict(described), "recipe.json")
@@ -179,9 +183,14 @@ def check_tracking(config: TrackingConfig) -> None:
         if project is not None and find_spec(key) is None:
             raise RecipeError(f"tracking.{key} needs a package that is not installed: pip install 'fireside[{key}]'")
     if config.wandb is not None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # of its own errors, to its makers
         import wandb
 
-        if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
+        try:
+            is_ready = wandb.setup().settings.mode != "online" or wandb.login(verify=False, prompt=False)
+        except wandb.Error as error:
+            raise RecipeError(f"tracking.wandb: {error}") from error
+        if not is_ready:
             raise RecipeError("tracking.wandb needs an account: run wandb login, or set WANDB_MODE=offline")
 
 
@@ -191,10 +200,5 @@ def _markdown(samples: Samples) -> str:
     return "\n\n---\n\n".join(f"    {block}" for block in blocks)
 
 
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Keys of tables within tables joined by dots; lists as JSON."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield above + key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

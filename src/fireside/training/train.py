@@ -128,7 +128,9 @@ class _Session:
 
     def _stages(self) -> TrainingResult:
         if self._fabric.is_global_zero:
-            self._run.update(threads=torch.get_num_threads(), device=str(self._fabric.device))
+            self._run.update(
+                threads=torch.get_num_threads(), device=str(self._fabric.device), devices=self._fabric.world_size
+            )
         with self._fabric.rank_zero_first():
             text = self._text()
         decoder = self._decoder(text)
