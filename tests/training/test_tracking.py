@@ -142,7 +142,7 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> FakeMlflow:
 
 
 def make_run(folder: Path, **asked: Any) -> Run:
-    run = create_run(folder, Recipe.model_validate(RECIPE | {"tracking": asked}))
+    run = create_run(folder, Recipe.model_validate(RECIPE | {"sft": RECIPE["pretrain"], "tracking": asked}))
     run.update(stages={"pretrain": {"steps": 9, "loss": 0.5, "plan": {}}})
     return run
 
@@ -220,7 +220,7 @@ def test_mlflow(tmp_path: Path, mlflow: FakeMlflow, monkeypatch: pytest.MonkeyPa
     assert len(mlflow.runs) == 1 and there.status == "FINISHED"
     assert [step for step, _ in there.points["pretrain/loss"]] == [*range(1, 9)]
     assert [step for step, _ in there.points["pretrain/bits_per_byte"]] == [2, 4, 6, 8]
-    assert dict(there.params)["pretrain.data.sources.0.name"] == "text" and len(there.params) > 60
+    assert dict(there.params)["pretrain.data.sources.0.name"] == "text" and len(there.params) > 100
     assert there.files["recipe.json"]["model"]["hidden_size"] == 16
     assert there.files["summary.json"] == {"pretrain/steps": 9, "pretrain/loss": 0.5, "status": "finished"}
     assert "pretrain/samples/000000008.md" in there.files
