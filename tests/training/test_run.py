@@ -27,6 +27,10 @@ RECIPE: dict[str, Any] = {
 }
 
 
+class Quiet:
+    def message(self, text: str) -> None: ...
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return create_run(tmp_path, Recipe.model_validate(RECIPE))
@@ -69,9 +73,6 @@ def test_looking_at_a_run_does_not_keep_it_from_being_resumed(run: Run) -> None:
 
 
 def test_a_stop_ends_the_preparation(run: Run, tmp_path: Path) -> None:
-    class Quiet:
-        def message(self, text: str) -> None: ...
-
     result = train_module.train(run, Settings(home=tmp_path), Quiet(), stop=lambda: True)  # type: ignore[arg-type]
     assert result.outcome is Outcome.STOPPED and run.status is RunStatus.STOPPED
     assert not (run.folder / "tokenizer").exists()
@@ -87,6 +88,6 @@ def test_a_full_disk_says_so(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(train_module._Session, "run", fail)
     with pytest.raises(RunError, match="no checkpoint could be written"):
-        train_module.train(run, Settings(home=tmp_path), None)  # type: ignore[arg-type]
+        train_module.train(run, Settings(home=tmp_path), Quiet())  # type: ignore[arg-type]
     with pytest.raises(RunError, match=r"small-1 cannot be written: No space left"):
         run.update(model="x")

@@ -21,6 +21,7 @@ from fireside.models.checkpoint import open_checkpoint
 from fireside.models.decoder import load_decoder
 from tests.cli.programs import environment, fireside
 from tests.engine.tiny_model import write_tiny_model
+from tests.training.event_files import told
 
 RECIPE = """
 name = "small"
@@ -117,13 +118,24 @@ def test_what_a_run_leaves(home: Path) -> None:
     assert {line["prompt"] for line in lines if line["kind"] == "sample"} == {"Once", "Hello!"}
     assert "| sft | 8 of 8 | 4,096 |" in (run / "report.md").read_text()
     page = (run / "report.html").read_text()
-    assert page.count("<svg") == 10 and "nan" not in page
+    assert page.count("<svg") == 12 and "nan" not in page
 
 
 def test_runs_are_listed_and_compared(home: Path) -> None:
     (entry,) = json.loads(fireside("runs", "--json", home=home).stdout)
     assert (entry["name"], entry["status"]) == ("small-1", "finished")
     assert re.search(r"small-1 +finished +pretrain +8 of 8", fireside("runs", home=home).stdout)
+    other = home / "runs" / "small-1-again"
+    shutil.copytree(home / "runs" / "small-1", other, ignore=shutil.ignore_patterns("checkpoints", "data"))
+    for file, key, value in (("recipe.json", "lr", 0.02), ("run.json", "loss", entry["stages"]["sft"]["loss"] * 2)):
+        values = json.loads((other / file).read_text())
+        values.get("stages", values)["sft"][key] = value
+        (other / file).write_text(json.dumps(values))
+    compared = fireside("runs", "small-1", other.name, home=home).stdout
+    shutil.rmtree(other)
+    assert re.search(r"\nsft\n  steps .*\n  tokens +4,096 +4,096\n  loss +[\d.]+ +[\d.]+ \(\+100.0%\)\n", compared)
+    assert re.search(r"\nrecipe\n  sft.lr +0.01 +0.02\n\nmade with\n  the same\n", compared)
+    assert entry["recipe"]["sft"]["lr"] == 0.01 and entry["stages"]["sft"]["kwh"] > 0
     missing = fireside("runs", "other", home=home)
     assert missing.returncode == 1 and "there is no run 'other'" in missing.stderr
 
@@ -156,12 +168,19 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(home: Path, tmp_path: Pa
     (entry,) = json.loads(fireside("runs", "--json", home=tmp_path).stdout)
     assert entry["status"] == "stopped"
     assert not (tmp_path / "models" / "small").exists()
+    run = tmp_path / "runs" / "small-1"
+    if how is signal.SIGTERM:  # where it is watched decides nothing
+        changed = json.loads((run / "recipe.json").read_text()) | {"tracking": {"tensorboard": False}}
+        (run / "recipe.json").write_text(json.dumps(changed))
     resumed = fireside("train", "--resume", "small-1", home=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     expected, found = weights(home / "models" / "small"), weights(tmp_path / "models" / "small")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    lines = [json.loads(line) for line in (tmp_path / "runs" / "small-1" / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "step"] == [*range(1, 9), *range(1, 9)]
+    if how is not signal.SIGTERM:
+        shown = told(run / "tensorboard")
+        assert [step for step, _ in (*shown["pretrain/loss"], *shown["sft/loss"])] == [*range(1, 17)]
 
 
 def test_changed_data_is_refused(home: Path, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from fireside.training.hardware import device_of, uses_bf16
 from fireside.training.memory import check_memory, estimate_memory
 from fireside.training.recipe import Recipe
 from fireside.training.scaling import model_config, plan_stage
+from fireside.training.trackers import check_tracking
 
 
 def check_recipe(recipe: Recipe, settings: Settings) -> None:
-    """Raises `FiresideError`: a name that is taken, data or a base that is not there, too little memory."""
+    """Raises `FiresideError`: a name that is taken, data, base or tracker that is not there, too little memory."""
     check_name(recipe.name, settings, base=recipe.base)
+    check_tracking(recipe.tracking)
     for stage in recipe.stages.values():
         for source in stage.data.sources:
             if not source.path.startswith("hf:"):

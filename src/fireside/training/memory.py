@@ -1,8 +1,10 @@
-"""What training will take, before it starts."""
+"""What training will take, before it starts, and what it takes."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -90,3 +92,17 @@ def check_memory(stage: str, estimate: MemoryEstimate, device: torch.device) -> 
             f"stage {stage} would take about {estimate}, and {device.type} has {format_bytes(free)} free: lower "
             "micro_batch_tokens, set activation_checkpointing, or make the model smaller"
         )
+
+
+def memory_in_use(device: torch.device) -> int | None:
+    """Bytes: of a GPU's, the most that tensors held since this was last asked; of a CPU's, the resident set of this
+    process now, mapped files included. None where the system does not say (only Linux does, for a CPU).
+    """
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return peak
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

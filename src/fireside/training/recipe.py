@@ -113,6 +113,30 @@ class HardwareConfig(RecipeTable):
     compile: bool = Field(False, description="torch.compile the layers: pays on GPUs, after a minute or more.")
 
 
+class TrackingConfig(RecipeTable):
+    """Where a run can be watched beside its own folder. Nothing leaves the machine unless it is asked for here."""
+
+    tensorboard: bool = Field(True, description="Write TensorBoard's event files into the run's folder.")
+    wandb: str | None = Field(
+        None, min_length=1, description="Project of Weights & Biases that the run is sent to; none: nothing is sent."
+    )
+    wandb_entity: str | None = Field(None, min_length=1, description="Whose project it is; none: the account's own.")
+    mlflow: str | None = Field(
+        None, min_length=1, description="Experiment of MLflow that the run is sent to; none: nothing is sent."
+    )
+    mlflow_uri: str | None = Field(
+        None, min_length=1, description="MLflow's server or store; none: as MLFLOW_TRACKING_URI says."
+    )
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> TrackingConfig:
+        for detail, tracker in (("wandb_entity", self.wandb), ("mlflow_uri", self.mlflow)):
+            if getattr(self, detail) is not None and tracker is None:
+                name = detail.partition("_")[0]
+                raise ValueError(f"{detail} has no effect without {name}: set that too, or leave this out")
+        return self
+
+
 class Recipe(RecipeTable):
     """A training run."""
 
@@ -128,6 +152,7 @@ class Recipe(RecipeTable):
     sft: StageConfig | None = Field(None, description="Supervised fine-tuning: the assistant's tokens are targets.")
     lora: LoraConfig | None = Field(None, description="Train low-rank updates instead of all weights.")
     hardware: HardwareConfig = Field(HardwareConfig.model_validate({}), description="Devices and precision.")
+    tracking: TrackingConfig = Field(TrackingConfig.model_validate({}), description="TensorBoard and other watchers.")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Recipe:

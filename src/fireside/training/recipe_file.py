@@ -76,6 +76,17 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [f"{path} was {old!r} and is {new!r}"]
 
 
+def flat(values: Any, path: str = "") -> dict[str, Any]:
+    """The values of tables within tables by their whole keys, as overrides name them: "sft.data.sources.0.path"."""
+    if isinstance(values, dict):
+        inner = values.items()
+    elif isinstance(values, list) and any(isinstance(value, dict) for value in values):
+        inner = {str(index): value for index, value in enumerate(values)}.items()
+    else:
+        return {path: values}
+    return {key: value for name, below in inner for key, value in flat(below, f"{path}.{name}".lstrip(".")).items()}
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:

@@ -1,140 +1,160 @@
-"""A run in a page: what it was, what came out, and curves. Markdown, and HTML with drawings of our own."""
+"""A run in a page: what it was, what came out, curves, and samples over time. Markdown, and HTML that stands alone."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fireside.errors import RunError
+from fireside.training.charts import Curve, Points, number, sparkline, svg_chart
+from fireside.training.results import HEADINGS, cost, stage_results
 from fireside.training.run import Run
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 220, 64, 24
 _CURVES = {
-    "loss": "Loss (nats per token)",
-    "bits_per_byte": "Held-out bits per byte",
-    "tokens_per_second": "Tokens per second",
-    "lr": "Learning rate",
-    "grad_norm": "Norm of the gradient",
+    "loss": Curve("Loss", "nats per token"),
+    "bits_per_byte": Curve("Bits per byte", "held out"),
+    "lr": Curve("Learning rate", is_from_zero=True),
+    "grad_norm": Curve("Norm of the gradient", is_from_zero=True),
+    "tokens_per_second": Curve("Speed", "tokens per second", is_from_zero=True),
+    "memory": Curve("Memory in use", suffix="B", is_from_zero=True),
 }
-_WATTS_PER_CORE = 10  # of a server's processor under load; a guess, and the report says so
+_HELD_OUT = (
+    "Bits per byte are of documents that were held out. Where their sentences occur in training too, as in "
+    "conversations made from templates, they measure what was learnt by heart."
+)
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1f2328;--soft:#656d76;--rule:#e6e3de;--page:#fdfcfa;--card:#fff;--line:#c2410c}
+@media(prefers-color-scheme:dark){:root{--ink:#e8e6e3;--soft:#9a9690;--rule:#33312e;--page:#191817;--card:#211f1d;
+--line:#fb923c}}
+*{box-sizing:border-box}
+body{font:16px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:62rem;margin:0 auto;
+padding:2.5rem 1.25rem 4rem;overflow-wrap:break-word}
+h1{font-size:1.75rem;line-height:1.2;margin:0}h2{font-size:1.25rem;margin:3rem 0 1rem}
+p{margin:.5rem 0}.soft,figcaption span,th,dt,small{color:var(--soft)}
+.wide{overflow-x:auto;margin:1.5rem 0}table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}
+th{font-weight:400;font-size:.85rem}th,td{text-align:right;padding:.4rem 0 .4rem 1.25rem;white-space:nowrap;
+border-bottom:1px solid var(--rule)}th:first-child,td:first-child{text-align:left;padding-left:0}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
+figure,.sample{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:.6rem;padding:.75rem .9rem}
+figcaption{display:flex;gap:.4rem;align-items:baseline;font-size:.9rem}figcaption b{font-weight:600}
+output{margin-left:auto;font-variant-numeric:tabular-nums}
+svg{display:block;width:100%;margin-top:.4rem;font:11px system-ui,sans-serif;fill:var(--soft)}
+.grid{stroke:var(--rule)}polyline{fill:none;stroke:var(--line);stroke-width:1.75;stroke-linejoin:round}
+polygon{fill:var(--line);opacity:.18}circle{fill:var(--line)}.end{text-anchor:end}.middle{text-anchor:middle}
+.sample{margin:.75rem 0}dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem;margin:.5rem 0 0}
+dt{text-align:right;font-size:.85rem;line-height:1.85;font-variant-numeric:tabular-nums}dd{margin:0}
+dd,.prompt,pre{white-space:pre-wrap;overflow-wrap:anywhere}
+.prompt{font-weight:600}details{margin:1rem 0}summary{cursor:pointer}pre{font-size:.8rem;line-height:1.45}
+"""
 
 
 def write_report(run: Run) -> Path:
     """Writes `report.md` and `report.html` into the run's folder; returns the latter. Raises `RunError`."""
-    record, lines = run.record, list(run.log_lines())
-    markdown = _markdown(run, record, lines)
+    lines = list(run.log_lines())
     page = run.folder / "report.html"
     try:
-        (run.folder / "report.md").write_text(markdown, encoding="utf-8")
-        page.write_text(_html(run, record, lines), encoding="utf-8")
+        (run.folder / "report.md").write_text(_markdown(run, lines), encoding="utf-8")
+        page.write_text(_html(run, lines), encoding="utf-8")
     except OSError as error:
         raise RunError(f"{page} cannot be written: {error.strerror or error}") from error
     return page
 
 
-def stage_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A row per stage: name, steps, tokens, loss, bits per byte, tokens/s, minutes."""
-    rows: list[tuple[str, ...]] = []
-    for name, stage in record.get("stages", {}).items():
-        seconds = stage.get("seconds") or 0
-        tokens = stage.get("tokens") or 0
-        rows.append(
-            (
-                name,
-                f"{stage.get('step', 0):,} of {stage.get('steps', 0):,}",
-                f"{tokens:,}",
-                _number(stage.get("loss")),
-                _number(stage.get("bits_per_byte")),
-                f"{tokens / seconds:,.0f}" if seconds else "",
-                f"{seconds / 60:.1f}",
-            )
-        )
-    return rows
-
-
-def svg_curve(points: Sequence[tuple[float, float]], title: str) -> str:
-    """A line through `points` (x ascending) with its axes' ends written on them."""
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    low, high = min(ys), max(ys)
-    x_span, y_span = (xs[-1] - xs[0]) or 1.0, (high - low) or 1.0
-
-    def place(x: float, y: float) -> str:
-        across = _LEFT + (x - xs[0]) / x_span * (_WIDTH - _LEFT - 8)
-        down = 8 + (high - y) / y_span * (_HEIGHT - _BOTTOM - 16)
-        return f"{across:.1f},{down:.1f}"
-
-    floor = _HEIGHT - _BOTTOM
-    return (
-        f'<figure><figcaption>{html.escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{html.escape(title)}"><path class="axis" d="M{_LEFT} 4V{floor}H{_WIDTH - 4}"/>'
-        f'<polyline points="{" ".join(place(x, y) for x, y in points)}"/>'
-        f'<text x="{_LEFT - 6}" y="14" class="end">{high:.4g}</text>'
-        f'<text x="{_LEFT - 6}" y="{floor}" class="end">{low:.4g}</text>'
-        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{xs[0]:,.0f}</text>'
-        f'<text x="{_WIDTH - 4}" y="{_HEIGHT - 6}" class="end">{xs[-1]:,.0f} tokens</text></svg></figure>'
-    )
-
-
-def _markdown(run: Run, record: dict[str, Any], lines: list[dict[str, Any]]) -> str:
-    header = ("Stage", "Steps", "Tokens", "Loss", "Bits per byte", "Tokens/s", "Minutes")
-    table = [header, tuple("---" for _ in header), *stage_rows(record)]
-    parts = [
-        f"# {run.name}",
-        f"{run.status}; begun {record.get('created', 'some time ago')}; model: {record.get('model') or 'none yet'}.",
-        "\n".join("| " + " | ".join(row) + " |" for row in table),
-        *_facts(record),
-    ]
-    samples = [line for line in lines if line["kind"] == "sample"]
-    if samples:
-        last = samples[-1]["step"], samples[-1]["stage"]
-        parts.append("## Samples")
-        parts += [
-            f"> {line['prompt']}**{line['text']}**".replace("\n", "\n> ")
-            for line in samples
-            if (line["step"], line["stage"]) == last
-        ]
+def _markdown(run: Run, lines: list[dict[str, Any]]) -> str:
+    header = ("Stage", *HEADINGS)
+    rows = [(result.stage, *result.cells().values()) for result in stage_results(run)]
+    parts = [f"# {run.name}", _state(run), _table([header, *rows]), f"Cost: {cost(run)}.", _HELD_OUT, _made(run)]
+    for stage in run.record["stages"]:
+        own = [line for line in lines if line["stage"] == stage]
+        parts.append(f"## {stage}")
+        curves = [("", "First", "", "Last")]
+        for curve, points in _curves(own):
+            drawn = sparkline(points, is_from_zero=curve.is_from_zero)
+            title = f"{curve.title}, {curve.unit}" if curve.unit else curve.title
+            curves.append((title, number(points[0][1], curve.suffix), drawn, number(points[-1][1], curve.suffix)))
+        if len(curves) > 1:
+            parts.append(_table(curves))
+        for prompt, samples in _samples(own).items():
+            parts.append(f"### {' '.join(prompt.split())}")
+            # Indented code, for a model may write whatever formats a page.
+            texts = [f"step {step}:\n{text}" for step, text in samples]
+            parts.append("\n\n".join("    " + text.replace("\n", "\n    ") for text in texts))
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(record: dict[str, Any]) -> list[str]:
-    seconds = sum(stage.get("seconds") or 0 for stage in record.get("stages", {}).values())
-    threads = record.get("threads") or 1
-    kwh = seconds * threads * _WATTS_PER_CORE / 3.6e6
-    machine = record.get("environment", {})
-    return [
-        "Bits per byte are of documents that were held out. Where their sentences occur in training too, as in "
-        "conversations made from templates, they measure memory.",
-        f"Cost: {seconds:,.0f} s of training, about {kwh:.3f} kWh ({threads} cores at a guessed {_WATTS_PER_CORE} W).",
-        f"Made by Fireside {machine.get('fireside')} ({record.get('git') or 'no git revision'}) with PyTorch "
-        f"{machine.get('torch')} on {machine.get('processor')}.",
+def _html(run: Run, lines: list[dict[str, Any]]) -> str:
+    def cells(kind: str, row: Iterable[str]) -> str:
+        return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in row) + "</tr>"
+
+    rows = [cells("td", (result.stage, *result.cells().values())) for result in stage_results(run)]
+    body = [
+        f'<header><h1>{html.escape(run.name)}</h1><p class="soft">{html.escape(_state(run))}</p></header>',
+        f'<div class="wide"><table>{cells("th", ("Stage", *HEADINGS))}{"".join(rows)}</table></div>',
+        f'<p>Cost: {html.escape(cost(run))}.</p><p class="soft">{_HELD_OUT}</p>',
     ]
-
-
-def _html(run: Run, record: dict[str, Any], lines: list[dict[str, Any]]) -> str:
-    body = [f"<h1>{html.escape(run.name)}</h1>", *(f"<p>{html.escape(fact)}</p>" for fact in _facts(record))]
-    for stage in record.get("stages", {}):
-        body.append(f"<h2>{html.escape(stage)}</h2>")
+    for stage in run.record["stages"]:
         own = [line for line in lines if line["stage"] == stage]
-        for key, title in _CURVES.items():
-            points = [(float(line["tokens"]), float(line[key])) for line in own if line.get(key) is not None]
-            if len(points) > 1:
-                body.append(svg_curve(points, title))
-        samples = [line for line in own if line["kind"] == "sample"]
-        for line in samples:
-            text = f"{html.escape(line['prompt'])}<b>{html.escape(line['text'])}</b>"
-            body.append(f"<p class=sample><small>step {line['step']}</small><br>{text}</p>")
-    style = (
-        "body{font:16px/1.5 system-ui;max-width:42rem;margin:2rem auto;padding:0 1rem}figure{margin:1rem 0}"
-        "svg{width:100%;font:11px system-ui}polyline{fill:none;stroke:#c2410c;stroke-width:1.5}"
-        ".axis{fill:none;stroke:#888}.end{text-anchor:end}.sample{white-space:pre-wrap}"
+        end = max((line["tokens"] for line in own if "tokens" in line), default=1)
+        charts = [svg_chart(points, curve, end=end) for curve, points in _curves(own)]
+        body.append(f"<h2>{html.escape(stage)}</h2>")
+        if charts:
+            body.append(f'<div class="charts">{"".join(charts)}</div><p class="soft">Along the lower side: tokens.</p>')
+        for prompt, samples in _samples(own).items():
+            texts = "".join(f"<dt>step {step:,}</dt><dd>{html.escape(text)}</dd>" for step, text in samples)
+            body.append(f'<div class="sample"><div class="prompt">{html.escape(prompt)}</div><dl>{texts}</dl></div>')
+    recipe = html.escape(json.dumps(run.recipe.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    record = html.escape(json.dumps(run.record, indent=2, ensure_ascii=False))
+    body.append(
+        f"<h2>How it was made</h2><p>{html.escape(_made(run))}</p>"
+        f"<details><summary>Recipe</summary><pre>{recipe}</pre></details>"
+        f"<details><summary>Record: environment, hashes, plans</summary><pre>{record}</pre></details>"
     )
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(run.name)}</title>'
-        f"<style>{style}</style><body>{''.join(body)}</body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{html.escape(run.name)}</title><style>{_STYLE}</style></head>"
+        f"<body>{''.join(body)}</body></html>\n"
     )
 
 
-def _number(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else ""
+def _curves(lines: list[dict[str, Any]]) -> list[tuple[Curve, Points]]:
+    """Those of which there is more than a point. lines: of one stage."""
+    found = [
+        (curve, [(float(line["tokens"]), float(line[key])) for line in lines if line.get(key) is not None])
+        for key, curve in _CURVES.items()
+    ]
+    return [(curve, points) for curve, points in found if len(points) > 1]
+
+
+def _samples(lines: list[dict[str, Any]]) -> dict[str, list[tuple[int, str]]]:
+    """Steps and texts by prompt."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for line in lines:
+        if line["kind"] == "sample":
+            found.setdefault(line["prompt"], []).append((line["step"], line["text"].strip()))
+    return found
+
+
+def _state(run: Run) -> str:
+    record = run.record
+    begun = str(record.get("created", "some time ago")).replace("T", " ").replace("+00:00", " UTC")
+    return f"{run.status} · begun {begun} · model: {record.get('model') or 'none yet'}"
+
+
+def _made(run: Run) -> str:
+    record: Mapping[str, Any] = run.record
+    machine = record.get("environment", {})
+    return (
+        f"Made by Fireside {machine.get('fireside')} ({record.get('git') or 'no git revision'}) with PyTorch "
+        f"{machine.get('torch')} on {machine.get('processor')}."
+    )
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    first, *others = rows
+    lines = [first, tuple("---" for _ in first), *others]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)

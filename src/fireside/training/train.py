@@ -12,12 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from lightning_fabric import Fabric
 
-from fireside.data.packing import PackingReport
 from fireside.data.prepare import prepare
 from fireside.data.shards import Dataset
 from fireside.data.sources import read_texts
@@ -31,35 +29,23 @@ from fireside.models.local import resolve_model
 from fireside.settings import Settings
 from fireside.tokenizers.training import train_tokenizer, write_files
 from fireside.training.batches import held_out_batches, training_batches
-from fireside.training.checkpoint import CheckpointStore, SavedState
+from fireside.training.checkpoint import CheckpointStore
 from fireside.training.checks import check_recipe
 from fireside.training.export import ModelText, export_model, text_of_base, text_of_folder
 from fireside.training.hardware import is_helper, make_fabric, uses_bf16
-from fireside.training.loop import Loop, Outcome, StepRecord
+from fireside.training.loop import Loop, Outcome
 from fireside.training.lora import add_lora, merge_lora, save_adapter
 from fireside.training.memory import MemoryEstimate, estimate_memory
 from fireside.training.objectives import Objective, next_token, next_token_within_documents
 from fireside.training.recipe import Recipe, StageConfig
+from fireside.training.recorder import Recorder, TrainingObserver
 from fireside.training.report import write_report
 from fireside.training.run import Run, RunStatus
 from fireside.training.sampling import continue_text
 from fireside.training.scaling import Plan, model_config, plan_stage
+from fireside.training.tracking import Trackers
 
 _SECONDS_BETWEEN = 5.0  # two messages of how far preparing is
-
-
-class TrainingObserver(Protocol):
-    """Told what a run does, for a person. On the first process only."""
-
-    def message(self, text: str) -> None: ...
-
-    def stage(self, name: str, plan: Plan, done: int) -> None: ...
-
-    def step(self, record: StepRecord) -> None: ...
-
-    def evaluation(self, step: int, bits_per_byte: float) -> None: ...
-
-    def sample(self, prompt: str, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -77,17 +63,18 @@ def train(
 
     Raises `FiresideError`, with the run marked as failed; its checkpoints stay.
     """
-    if is_helper():
-        return _Session(run, settings, observer, stop).run()
+    trackers = Trackers(run, observer.message)
+    if is_helper():  # which tells them nothing
+        return _Session(run, settings, observer, stop, trackers).run()
     recipe = run.recipe
-    with run.locked():
+    with run.locked(), trackers:
         model = settings.models_dir / recipe.name
         if run.status is RunStatus.FINISHED and model.is_dir():
             return TrainingResult(Outcome.FINISHED, model)
         run.update(status=RunStatus.RUNNING)
         try:
             check_recipe(recipe, settings)
-            result = _Session(run, settings, observer, stop).run()
+            result = _Session(run, settings, observer, stop, trackers).run()
         except FiresideError as error:
             with suppress(RunError):  # on a full disk: the first error is the one to be seen
                 run.update(status=RunStatus.FAILED, error=str(error))
@@ -107,11 +94,19 @@ class _Stopped(Exception):
 
 
 class _Session:
-    def __init__(self, run: Run, settings: Settings, observer: TrainingObserver, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        settings: Settings,
+        observer: TrainingObserver,
+        stop: Callable[[], bool],
+        trackers: Trackers,
+    ) -> None:
         self._run = run
         self._settings = settings
         self._observer = observer
         self._stop = stop
+        self._trackers = trackers
         self._recipe: Recipe = run.recipe
         self._fabric: Fabric = make_fabric(self._recipe.hardware)
         self._said = time.monotonic()
@@ -133,7 +128,9 @@ class _Session:
 
     def _stages(self) -> TrainingResult:
         if self._fabric.is_global_zero:
-            self._run.update(threads=torch.get_num_threads(), device=str(self._fabric.device))
+            self._run.update(
+                threads=torch.get_num_threads(), device=str(self._fabric.device), devices=self._fabric.world_size
+            )
         with self._fabric.rank_zero_first():
             text = self._text()
         decoder = self._decoder(text)
@@ -215,7 +212,7 @@ class _Session:
             self._run.checkpoints(name), keep=stage.keep, identity=self._identity(manifest.digest, text, plan)
         )
         objective = next_token_within_documents if stage.mask_documents else next_token
-        recorder = _Recorder(self._run, self._observer, name, plan)
+        recorder = Recorder(self._run, self._observer, name, plan, fabric.device, self._trackers)
         loop = Loop(
             fabric,
             decoder,
@@ -243,6 +240,7 @@ class _Session:
         """What must not change under a run."""
         recipe = self._recipe.model_dump(mode="json")
         recipe.pop("hardware")  # may change, at the price of other roundings
+        recipe.pop("tracking")  # decides nothing
         steps = {key: value for key, value in vars(plan).items() if key != "micro_rows"}  # of it, as of the hardware
         identity: dict[str, object] = {
             "recipe": recipe,
@@ -260,7 +258,7 @@ class _Session:
         objective: Objective,
         text: ModelText,
         plan: Plan,
-        recorder: _Recorder,
+        recorder: Recorder,
     ) -> Callable[[], float] | None:
         stage = self._recipe.stages[name]
         batches = held_out_batches(
@@ -299,52 +297,3 @@ class _Session:
         export_model(decoder, text, folder, run=self._run.name, licence=recipe.licence)
         self._run.update(model=str(folder))
         return folder
-
-
-class _Recorder:
-    """Writes a stage into the run's folder, and passes it on."""
-
-    def __init__(self, run: Run, observer: TrainingObserver, stage: str, plan: Plan) -> None:
-        self._run = run
-        self._observer = observer
-        self._stage = stage
-        self._plan = plan
-        self._latest: StepRecord | None = None
-        self._step = 0
-
-    def begin(self, state: SavedState, memory: MemoryEstimate, data: str, packing: PackingReport) -> None:
-        self._step = state.step
-        self._summarize(
-            steps=self._plan.steps,
-            step=state.step,
-            plan=vars(self._plan),
-            memory=vars(memory),
-            data=data,
-            packing=vars(packing),
-        )
-        self._observer.stage(self._stage, self._plan, state.step)
-
-    def on_step(self, record: StepRecord) -> None:
-        self._latest = record
-        self._step = record.step
-        self._run.log("step", self._stage, **{key: value for key, value in vars(record).items() if key != "steps"})
-        self._observer.step(record)
-
-    def on_evaluation(self, step: int, bits_per_byte: float) -> None:
-        tokens = step * self._plan.tokens_per_step
-        self._run.log("evaluation", self._stage, step=step, tokens=tokens, bits_per_byte=bits_per_byte)
-        self._summarize(bits_per_byte=bits_per_byte)
-        self._observer.evaluation(step, bits_per_byte)
-
-    def on_sample(self, prompt: str, text: str) -> None:
-        self._run.log("sample", self._stage, step=self._step, prompt=prompt, text=text)
-        self._observer.sample(prompt, text)
-
-    def on_checkpoint(self, state: SavedState) -> None:
-        loss = {} if self._latest is None else {"loss": self._latest.loss}
-        self._summarize(step=state.step, tokens=state.tokens, seconds=state.seconds, **loss)
-
-    def _summarize(self, **values: object) -> None:
-        stages = self._run.record["stages"]
-        stages[self._stage] = stages.get(self._stage, {}) | values
-        self._run.update(stages=stages)
