@@ -33,6 +33,8 @@ def make_fabric(config: HardwareConfig) -> Fabric:
         # Sums whose order a GPU leaves to chance would keep a resumed run from repeating bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # With it PyTorch fills all new memory, lest a program read what it never wrote: a pass over every activation.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.backends.cuda.matmul.allow_tf32 = config.precision != "fp32"
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # the run says itself what matters
     strategy: Any = config.strategy if config.devices * config.nodes > 1 else "auto"
