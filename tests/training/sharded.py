@@ -1,4 +1,4 @@
-"""What `test_sharding.py` asks of one process and of two with shards: run as a module, with a folder, it is the two."""
+"""What `test_sharding.py` asks of one process and of two: run as a module, with a folder, it is the two."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
@@ -72,7 +73,8 @@ def trained(
         add_lora(model, lora)
 
     def evaluate(decoder: Decoder) -> float:
-        assert isinstance(decoder.model.layers[0].mlp.up_proj.weight, DTensor) is (fabric is not None)
+        is_sharded = fabric is not None and isinstance(fabric.strategy, ModelParallelStrategy)
+        assert isinstance(decoder.model.layers[0].mlp.up_proj.weight, DTensor) is is_sharded
         batch = runs.random_batch(seed=99)
         with torch.no_grad():
             decoder.eval()
@@ -101,7 +103,8 @@ def diverged(folder: Path, fabric: Fabric) -> Found:
 
 
 def main(folder: Path) -> None:
-    fabric = make_fabric(HardwareConfig(accelerator="cpu", devices=2, strategy="fsdp", precision="fp32", threads=1))
+    hardware = HardwareConfig(accelerator="cpu", devices=2, strategy="fsdp", precision="fp32", threads=1)
+    fabric = make_fabric(hardware)
     found = {name: trained(folder / name, fabric, **case) for name, case in CASES.items()}
     for name in ("everything", "muon"):
         parts, case = folder / f"{name}-in-parts", CASES[name]
@@ -109,6 +112,8 @@ def main(folder: Path) -> None:
         found[parts.name] = trained(parts, fabric, seed=7, **case)
     found["after-one"] = trained(folder / "one", fabric, seed=7, **CASES["everything"])
     found["diverged"] = diverged(folder / "diverged", fabric)
+    copies = make_fabric(hardware.model_copy(update={"strategy": "ddp"}))  # in the same two processes
+    found["copies"] = trained(folder / "copies", copies, **CASES["everything"])
     if fabric.is_global_zero:
         for name, tensors in found.items():
             save_file(tensors, folder / f"{name}.safetensors")

@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 
 from fireside.errors import FiresideError
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOOKS_EVERY = 0.1  # seconds
 _GRACE = 5.0  # seconds that a helper gives the first process to fail of the same error
 _STOP = "fireside/stop"
@@ -114,11 +114,11 @@ def end_together(fabric: Fabric) -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Within it, signals that ask to stop wait; processes started within it hold them until `take_signals`.
+    """Processes started within it hold signals that ask to stop until they call `take_signals`.
 
-    A process that has yet to import PyTorch knows no better than to die of them, and Fabric would kill the others.
+    While they import PyTorch they know no better than to die of them, and Fabric would kill all others.
     """
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
     finally:
@@ -127,4 +127,4 @@ def signals_held() -> Iterator[None]:
 
 def take_signals() -> None:
     """Lets signals through, once there are handlers for them."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
