@@ -76,7 +76,7 @@ def trained(
         is_sharded = fabric is not None and isinstance(fabric.strategy, ModelParallelStrategy)
         assert isinstance(decoder.model.layers[0].mlp.up_proj.weight, DTensor) is is_sharded
         batch = runs.random_batch(seed=99)
-        with torch.no_grad():
+        with torch.no_grad(), (fabric or Fabric(precision=more.get("precision", "32-true"))).autocast():
             decoder.eval()
             score = float(next_token(decoder, batch)) + float(decoder(batch.input_ids).square().mean())
             decoder.train()
@@ -112,7 +112,10 @@ def main(folder: Path) -> None:
         found[parts.name] = trained(parts, fabric, seed=7, **case)
     found["after-one"] = trained(folder / "one", fabric, seed=7, **CASES["everything"])
     found["diverged"] = diverged(folder / "diverged", fabric)
-    copies = make_fabric(hardware.model_copy(update={"strategy": "ddp"}))  # in the same two processes
+    # In the same two processes, which are there already:
+    narrow = make_fabric(hardware.model_copy(update={"precision": "bf16"}))
+    found["narrow"] = trained(folder / "narrow", narrow)
+    copies = make_fabric(hardware.model_copy(update={"strategy": "ddp"}))
     found["copies"] = trained(folder / "copies", copies, **CASES["everything"])
     if fabric.is_global_zero:
         for name, tensors in found.items():

@@ -61,6 +61,11 @@ def test_whole_copies_train_what_one_process_does(sharded: Path, alone: dict[str
     close(alone["everything"], found(sharded, "copies"))
 
 
+def test_shards_in_bfloat16_train_what_one_process_does(sharded: Path, tmp_path: Path) -> None:
+    """To its rounding: weights are gathered in it, which autocast would round to it anyway; norms' weights it adds."""
+    close(trained(tmp_path, None, precision="bf16-mixed"), found(sharded, "narrow"), 5e-2)
+
+
 @pytest.mark.parametrize("name", ["everything", "muon"])
 def test_resuming_shards_gives_the_same_bits(sharded: Path, name: str) -> None:
     whole, parts = found(sharded, name), found(sharded, f"{name}-in-parts")
