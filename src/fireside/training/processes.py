@@ -96,14 +96,15 @@ def is_helper() -> bool:
     return os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0"
 
 
-def end_together(fabric: Fabric) -> None:
-    """After an error, of this process or of all: ends the processes that wait for this one.
+def end_together(fabric: Fabric, error: BaseException) -> None:
+    """After `error`, of this process or of all: ends the processes that wait for this one.
 
     The first process ends those that it started, and alone speaks; a helper gives it time to, and then fails: Fabric
-    ends all when it sees a helper fail.
+    ends all when it sees a helper fail. On a second Ctrl-C nobody waits for anybody.
     """
     if is_helper():
-        time.sleep(_GRACE)
+        if not isinstance(error, KeyboardInterrupt):
+            time.sleep(_GRACE)
         return
     started = getattr(fabric.strategy.launcher, "procs", [])
     helpers = list(started)

@@ -120,8 +120,8 @@ class _Session:
             return self._stages()
         except Stopped:
             return TrainingResult(Outcome.STOPPED, None)
-        except BaseException:
-            end_together(self._fabric)
+        except BaseException as error:
+            end_together(self._fabric, error)
             raise
 
     def _watch(self, text: str) -> None:
