@@ -155,24 +155,6 @@ def test_any_position_restores(
     assert all(equal(batch, other.next_batch()) for batch in expected)
 
 
-@settings(max_examples=25, deadline=None)
-@given(lengths, row_lengths, st.integers(1, 4), st.integers(1, 3), st.integers(0, 9))
-def test_ranks_share_one_stream(sizes: list[int], length: int, world: int, rows: int, before: int) -> None:
-    """Ranks' rows, put together, are those of a single process; and a position may move to another number of ranks."""
-    source = [documents("a", sizes)]
-    ranks = [
-        PretrainingBatches(source, config(length), rows=rows, rank=rank, world_size=world) for rank in range(world)
-    ]
-    alone = PretrainingBatches(source, config(length), rows=rows * world)
-    for _ in range(before):
-        expected = alone.next_batch()
-        together = [rank.next_batch() for rank in ranks]
-        assert torch.equal(torch.cat([batch.input_ids for batch in together]), expected.input_ids)
-    assert {str(rank.state()) for rank in ranks} == {str(alone.state())}
-    held_out = [pair for rank in ranks for batch in rank.one_pass() for pair in pairs(batch)]
-    assert sorted(held_out) == sorted(pair for batch in alone.one_pass() for pair in pairs(batch))
-
-
 def test_a_position_of_something_else_is_refused() -> None:
     state = PretrainingBatches([documents("a", [9, 5])], config(8), rows=1).state()
     others: list[PackedBatches] = [

@@ -93,7 +93,7 @@ def loop(
 ) -> Loop:
     config = config or TrainingConfig()
     store = CheckpointStore(folder, keep=config.keep, identity=identity or {"recipe": "one"})
-    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    fabric = more.pop("fabric", None) or Fabric(accelerator="cpu", devices=1, precision=precision)
     source = more.pop("source", RandomSource(plan.rows, plan.length))
     return Loop(fabric, model, objective, source, config, plan, store, seed=0, **more)
 

@@ -172,7 +172,7 @@ def test_what_is_recorded(tmp_path: Path) -> None:
 
         def on_checkpoint(self, state: object) -> None: ...
 
-    loop = runs.loop(runs.decoder(), tmp_path, observer=Listener(), evaluate=lambda: next(scores))
+    loop = runs.loop(runs.decoder(), tmp_path, observer=Listener(), evaluate=lambda decoder: next(scores))
     loop.run()
     steps = [record for record in records if isinstance(record, StepRecord)]
     assert [record.step for record in steps] == list(range(1, 9))
@@ -198,7 +198,7 @@ def test_an_averaged_model_is_what_is_evaluated_and_kept(tmp_path: Path) -> None
     model = runs.decoder()
     seen: list[torch.Tensor] = []
 
-    def evaluate() -> float:
+    def evaluate(model: Decoder) -> float:
         seen.append(model.model.norm.weight.detach().clone())
         return 1.0
 

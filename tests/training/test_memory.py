@@ -11,7 +11,7 @@ from fireside.data.config import DataConfig, SourceConfig
 from fireside.training import memory
 from fireside.training.memory import estimate_memory
 from fireside.training.objectives import next_token, next_token_within_documents
-from fireside.training.recipe import StageConfig
+from fireside.training.recipe import LoraConfig, StageConfig
 from fireside.training.scaling import Plan
 from tests.training import runs
 
@@ -43,10 +43,33 @@ def test_activations_are_estimated_from_above_and_not_wildly(
     stage = StageConfig(data=DataConfig(sources=(source,)), mask_documents=mask_documents)
     plan = replace(PLAN, micro_rows=8, length=64)
     config = decoder.config
-    estimate = estimate_memory(config, stage, plan, lora=None, is_bf16=is_bf16).activations
+    estimate = estimate_memory(config, stage, plan, lora=None, is_bf16=is_bf16, shards=1).activations
     copies = 2 * sum(parameter.numel() for parameter in decoder.parameters()) if is_bf16 else 0  # counted elsewhere
     measured = sum(kept.values()) - copies
     assert measured < estimate < 3 * measured
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig()])
+@pytest.mark.parametrize("is_bf16", [False, True])
+def test_shards_are_parts_and_what_is_gathered_of_them(is_bf16: bool, lora: LoraConfig | None) -> None:
+    """By hand for a model of twenty layers: what a device keeps of each number is an eighth, and it gathers three."""
+    config = replace(runs.SHAPE, hidden_size=256, intermediate_size=768, head_dim=64, num_hidden_layers=20)
+    stage = StageConfig(data=DataConfig(sources=(SourceConfig(name="none", path="none"),)), ema_decay=0.9)
+    whole, shard = (
+        estimate_memory(config, stage, PLAN, lora=lora, is_bf16=is_bf16, shards=shards) for shards in (1, 8)
+    )
+    layer = 256 * (256 + 128 + 128 + 256) + 3 * 256 * 768 + 2 * 256
+    outside = (runs.VOCAB + 1) * 256
+    count = 20 * layer + outside
+    trained = count if lora is None else memory.lora_parameter_count(config, lora)
+    assert shard.optimizer * 8 == whole.optimizer == 8 * trained
+    assert whole.weights == count * (6 if is_bf16 else 4) + 4 * trained
+    assert shard.weights == pytest.approx(
+        (count + trained) / 2 + outside * (6 if is_bf16 else 4) + 3 * layer * (2 if is_bf16 else 4), abs=2
+    )
+    gathered = (outside + 3 * layer) * 4 if lora is None else 3 * trained // 20 * 4
+    assert whole.gradients - shard.gradients == pytest.approx(trained * 4 * 7 / 8 - gathered, abs=8)
+    assert shard.activations == whole.activations
 
 
 PLAN = Plan(steps=1, rows=8, micro_rows=8, length=64, lr=1.0, warmup_steps=0, evaluate_every=1, save_every=1)

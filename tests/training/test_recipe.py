@@ -166,9 +166,9 @@ def test_what_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert recipe.pretrain is not None
     config = model_config(ModelShape(depth=48), vocab_size=32768, longest_row=1024)
     plan = plan_stage(recipe.pretrain, config, is_fine_tuning=False, is_lora=False, tokens_per_epoch=1, devices=1)
-    whole = estimate_memory(config, recipe.pretrain, plan, lora=None, is_bf16=False)
+    whole = estimate_memory(config, recipe.pretrain, plan, lora=None, is_bf16=False, shards=1)
     assert whole.optimizer == 8 * parameter_count(config)
-    adapted = estimate_memory(config, recipe.pretrain, plan, lora=LoraConfig(), is_bf16=False)
+    adapted = estimate_memory(config, recipe.pretrain, plan, lora=LoraConfig(), is_bf16=False, shards=1)
     assert adapted.optimizer < whole.optimizer / 20
     monkeypatch.setattr(memory, "available_memory", lambda: whole.total - 1)
     with pytest.raises(OutOfMemoryError, match=r"stage pretrain would take about \d+\.\d GB \(weights .*: lower micro"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -274,10 +275,39 @@ def test_errors_have_codes_of_their_own(
     assert (tmp_path / "runs").exists() is (code == 3)  # what was never begun leaves no run
 
 
-def test_two_processes_train_what_one_does(home: Path, tmp_path: Path) -> None:
-    """Which of them reads which rows changes no loss but by rounding."""
+def test_an_error_of_two_processes_is_said_once(tmp_path: Path) -> None:
     recipe = str(write_recipe(tmp_path))
-    done = fireside("train", recipe, "pretrain.ema_decay=0.9", "hardware.devices=2", home=tmp_path)
+    diverging = ("training.lr=1e30", "training.clip_norm=1e30", "hardware.devices=2")
+    done = fireside("train", recipe, *diverging, home=tmp_path)
+    assert done.returncode == 3 and done.stderr.count("is not a finite number") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def helpers_of(process: subprocess.Popen[str]) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def test_two_processes_stop_together_and_train_what_one_does(home: Path, tmp_path: Path) -> None:
+    """Stopped while the first prepares, by a signal to the other; then, with shards, the losses of one process."""
+    recipe, prose = str(write_recipe(tmp_path)), tmp_path / "prose.jsonl"
+    before = prose.read_text()
+    prose.write_text(before * 400)  # takes longer to read than a signal to be heard
+    options = ("pretrain.ema_decay=0.9", "hardware.devices=2", "hardware.strategy=fsdp")
+    process = start(tmp_path, "train", recipe, *options)
+    assert process.stderr is not None
+    assert "training a tokenizer" in process.stderr.readline()
+    (helper,) = helpers_of(process)
+    os.kill(helper, signal.SIGTERM)
+    _, said = process.communicate(timeout=30)  # until both have closed their end of the pipe
+    assert process.returncode == 143 and "Go on with: fireside train --resume small-1" in said
+    assert not (tmp_path / "runs" / "small-1" / "tokenizer").exists()
+    (entry,) = json.loads(fireside("runs", "--json", home=tmp_path).stdout)
+    assert entry["status"] == "stopped"
+    prose.write_text(before)
+    done = fireside("train", "--resume", "small-1", home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["small-1"]
     losses = []
@@ -286,3 +316,5 @@ def test_two_processes_train_what_one_does(home: Path, tmp_path: Path) -> None:
         steps = [line for line in map(json.loads, lines) if line["kind"] == "step"]
         losses.append([line["loss"] for line in steps])
     assert len(losses[0]) == 16 and losses[1] == pytest.approx(losses[0], rel=1e-3)
+    expected, found = weights(home / "models" / "small"), weights(tmp_path / "models" / "small")
+    assert all(torch.allclose(expected[name], found[name], atol=1e-3) for name in expected)

@@ -43,17 +43,18 @@ def run_training(run: Run, settings: Settings) -> None:
     little memory, 1 for all else.
     """
     try:
-        from fireside.training.hardware import is_helper
         from fireside.training.loop import Outcome
+        from fireside.training.processes import is_helper, take_signals
         from fireside.training.train import train
     except ImportError as error:
         raise _missing(error) from error
     # What several processes are started with: they go on with this run rather than begin one each.
     sys.argv[1:] = ["train", "--resume", str(run.folder)]
-    display = Display()
+    display = Display(is_quiet=is_helper())
     signals = _Signals(display)
     try:
         with display, signals:
+            take_signals()
             result = train(run, settings, display, stop=signals.came.is_set)
     except KeyboardInterrupt:
         typer.echo(
@@ -64,7 +65,8 @@ def run_training(run: Run, settings: Settings) -> None:
         return
     if result.outcome is Outcome.STOPPED:
         typer.echo(f"Stopped and saved. Go on with: fireside train --resume {run.name}", err=True)
-        raise typer.Exit(143 if signals.number == signal.SIGTERM else 130)
+        # Ctrl-C reaches every process of a terminal: if this one was not asked, another got a SIGTERM.
+        raise typer.Exit(130 if signals.number == signal.SIGINT else 143)
     typer.echo(f"{run.recipe.name} is trained. Talk to it: fireside chat --model {run.recipe.name}")
     typer.echo(f"Report: {run.folder / 'report.html'}")
 
@@ -102,8 +104,8 @@ class _Signals:
 class Display:
     """A bar with tokens per second, loss and time left on a terminal; now and then a line elsewhere."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=is_quiet)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -51,30 +52,18 @@ class PackingReport:
 
 
 class PackedBatches:
-    """The stream that both kinds of batches share. A `BatchSource`.
-
-    Each call of `next_batch` takes the next `rows` * `world_size` rows of one stream, of which rank r gets the r-th
-    part; so the position is the same on every rank, and may be restored under another `world_size`.
-    """
+    """The stream that both kinds of batches share. A `BatchSource`. Each call of `next_batch` takes its next `rows`."""
 
     _segment: Callable[[SourceTokens, int], Segments]  # how a source's documents are cut to rows at most
     _may_cut: bool  # segments, to fill a row
     _only_targets: bool  # have a label
 
-    def __init__(
-        self,
-        sources: Sequence[SourceTokens],
-        config: PackingConfig,
-        *,
-        rows: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        """rows: of a batch, on each rank. Raises `DataError` for sources that hold nothing to learn."""
-        if not 0 <= rank < world_size or rows < 1:
-            raise ValueError(f"rank {rank} of {world_size} with {rows} rows")
+    def __init__(self, sources: Sequence[SourceTokens], config: PackingConfig, *, rows: int) -> None:
+        """rows: of a batch. Raises `DataError` for sources that hold nothing to learn."""
+        if rows < 1:
+            raise ValueError(f"a batch of {rows} rows")
         self._config = config
-        self._rows, self._rank, self._world_size = rows, rank, world_size
+        self._rows = rows
         self._largest_gap = int(config.padding_tolerance * config.sequence_length) if self._may_cut else None
         pairs = [(source, self._segment(source, config.sequence_length)) for source in sources]
         self._sources = [source for source, segments in pairs if len(segments)]
@@ -103,13 +92,12 @@ class PackedBatches:
 
     def next_batch(self) -> Batch:
         rows: list[list[tuple[_Place, Piece]]] = []
-        for number in range(self._rows * self._world_size):
+        for _ in range(self._rows):
             if self._row == len(self._planned):
                 self._window += 1
                 self._drawn, self._positions, self._row = self._next_drawn, self._next_positions, 0
                 self._plan_window()
-            if number // self._rows == self._rank:
-                rows.append(self._planned[self._row])
+            rows.append(self._planned[self._row])
             self._row += 1
         return self._assemble(rows)
 
@@ -138,14 +126,8 @@ class PackedBatches:
 
         For held-out data: no weights, no shuffling, and the position of the stream stays where it is.
         """
-        batch: list[list[tuple[_Place, Piece]]] = []
-        for number, row in enumerate(row for window in self._all_windows() for row in window):
-            if number // self._rows % self._world_size == self._rank:
-                batch.append(row)
-                if len(batch) == self._rows:
-                    yield self._assemble(batch)
-                    batch = []
-        if batch:
+        rows = (row for window in self._all_windows() for row in window)
+        while batch := list(islice(rows, self._rows)):
             yield self._assemble(batch)
 
     def report(self) -> PackingReport:

@@ -37,5 +37,7 @@ def check_recipe(recipe: Recipe, settings: Settings) -> None:
             tokens_per_epoch=1,  # which decides the number of steps only
             devices=recipe.hardware.devices * recipe.hardware.nodes,
         )
-        is_bf16 = uses_bf16(recipe.hardware, device)
-        check_memory(name, estimate_memory(config, stage, plan, lora=recipe.lora, is_bf16=is_bf16), device)
+        is_bf16, shards = uses_bf16(recipe.hardware, device), recipe.hardware.shards
+        check_memory(
+            name, estimate_memory(config, stage, plan, lora=recipe.lora, is_bf16=is_bf16, shards=shards), device
+        )

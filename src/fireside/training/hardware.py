@@ -13,7 +13,9 @@ from lightning_fabric import Fabric
 
 from fireside.engine.resources import available_cores
 from fireside.errors import RecipeError
+from fireside.training.processes import signals_held
 from fireside.training.recipe import HardwareConfig
+from fireside.training.sharding import sharding_strategy
 
 # Of glibc's malloc.h and malloc.c: what `mallopt` calls them, and the most that it takes.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -40,14 +42,20 @@ def make_fabric(config: HardwareConfig) -> Fabric:
         # Sums whose order a GPU leaves to chance would keep a resumed run from repeating bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # With it PyTorch fills all new memory, lest a program read what it never wrote: a pass over every activation.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.allow_tf32 = config.precision != "fp32"
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # the run says itself what matters
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run says itself what matters
+    is_bf16 = uses_bf16(config, device)
     strategy: Any = config.strategy if config.devices * config.nodes > 1 else "auto"
-    precision: Any = "bf16-mixed" if uses_bf16(config, device) else "32-true"
+    if config.shards > 1:
+        strategy = sharding_strategy(config.shards, is_bf16=is_bf16)
+    precision: Any = "bf16-mixed" if is_bf16 else "32-true"
     fabric = Fabric(
         accelerator=device.type, devices=config.devices, num_nodes=config.nodes, strategy=strategy, precision=precision
     )
-    fabric.launch()
+    with signals_held():
+        fabric.launch()
     return fabric
 
 
@@ -58,11 +66,6 @@ def _keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(_LARGEST_MMAP_THRESHOLD))
         libc.mallopt(ctypes.c_int(_M_TRIM_THRESHOLD), ctypes.c_int(2**31 - 1))
-
-
-def is_helper() -> bool:
-    """Whether this is not the first of the processes that train together."""
-    return os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0"
 
 
 def uses_bf16(config: HardwareConfig, device: torch.device) -> bool:

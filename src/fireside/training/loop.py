@@ -3,34 +3,39 @@
 A step's loss is summed over tokens and divided by the number of targets of the whole step, over all micro-batches and
 devices, so that the gradient is the same however the step is cut. Every process reads the whole step's batch, whose
 size is nothing beside the step's work, and trains on its own rows: the data is the same for any number of devices.
+Checkpoints hold whole tensors, so that a run can be gone on with on other devices.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint as recompute
 
-from fireside.data.batch import Batch, BatchSource
+from fireside.data.batch import IGNORED, Batch, BatchSource
 from fireside.errors import DivergedError
 from fireside.models.decoder import Decoder
 from fireside.training.checkpoint import CheckpointStore, SavedState
 from fireside.training.objectives import Objective
 from fireside.training.optimizers import make_optimizers, optimizer_tensors, restore_optimizers, set_learning_rate
+from fireside.training.processes import anyone
 from fireside.training.recipe import TrainingConfig
 from fireside.training.scaling import Plan
 from fireside.training.schedules import learning_rate_factor
+from fireside.training.sharding import callable_in_parts, like, twin, whole
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,8 @@ class SummedLoss(nn.Module):
 class Loop:
     """Trains what of `decoder` requires gradients.
 
-    evaluate: bits per byte of the decoder as it stands, or None if nothing is held out. stop: whether to end early,
-    asked after each step.
+    evaluate: bits per byte of the decoder it is given, or None if nothing is held out; all processes call it, and with
+    a sharded decoder must make the same calls of it. stop: whether to end early, asked after each step.
     """
 
     def __init__(
@@ -95,7 +100,7 @@ class Loop:
         *,
         seed: int,
         compile_layers: bool = False,
-        evaluate: Callable[[], float] | None = None,
+        evaluate: Callable[[Decoder], float] | None = None,
         observer: Observer | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -108,21 +113,24 @@ class Loop:
         self._evaluate = evaluate
         self._observer = observer
         self._stop = stop
-        self._layers = decoder.model.layers
-        self._parameters = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
-        self._names = {id(parameter): name for name, parameter in self._parameters.items()}
+        self._is_sharded = isinstance(fabric.strategy, ModelParallelStrategy)
+        self._kept = decoder
+        self._decoder = twin(decoder) if self._is_sharded else decoder
+        self._layers = self._decoder.model.layers
         for layer in self._layers:
             if config.activation_checkpointing:  # until the end of `run`
                 layer.forward = partial(recompute, layer.forward, use_reentrant=False)
             if compile_layers:
                 layer.compile()
-        optimizers = make_optimizers(
+        self._summed_loss = SummedLoss(self._decoder, objective)
+        self._module = fabric.setup_module(self._summed_loss)
+        # Only now: what is sharded has other parameters than before.
+        self._parameters = {name: p for name, p in self._decoder.named_parameters() if p.requires_grad}
+        self._names = {id(parameter): name for name, parameter in self._parameters.items()}
+        self._optimizers = make_optimizers(
             self._parameters.items(), config.optimizer, learning_rate=plan.lr, weight_decay=config.weight_decay
         )
-        module, *wrapped = fabric.setup(SummedLoss(decoder, objective), *optimizers)
-        self._module = module
-        self._wrapped: list[Optimizer] = wrapped
-        self._optimizers = optimizers
+        self._wrapped = [cast(Optimizer, fabric.setup_optimizers(optimizer)) for optimizer in self._optimizers]
         self._average = (
             {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
             if config.ema_decay is not None
@@ -139,18 +147,19 @@ class Loop:
         tensors = self._store.read_tensors(latest)
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.copy_(tensors["weights"][name])
+                parameter.copy_(like(parameter, tensors["weights"][name]))
             for name, average in self._average.items():
-                average.copy_(tensors["average"][name])
+                average.copy_(like(average, tensors["average"][name]))
         restore_optimizers(self._optimizers, tensors["optimizer"], self._names)
         self._source.restore(self.state.position)
         return True
 
     def run(self) -> Outcome:
-        """To the last step, or until `stop`. Leaves the decoder with the weights to keep: the averaged ones, if any.
+        """To the last step, or until `stop`. At the last the decoder has the weights to keep: the averaged, if any.
 
         Raises `DivergedError` for a loss that is not finite (checkpoints stay as they are) and what saving raises.
         """
+        self._decoder.train()
         try:
             return self._run()
         finally:
@@ -165,18 +174,19 @@ class Loop:
             if self._is_observed and (step % self._config.log_every == 0 or is_last):
                 cast(Observer, self._observer).on_step(record)
             if self._evaluate is not None and (step % self._plan.evaluate_every == 0 or is_last):
-                with self.averaged_weights():
-                    bits_per_byte = self._evaluate()
+                with self.averaged_weights(), callable_in_parts(self._summed_loss):
+                    bits_per_byte = self._evaluate(self._decoder)
                 self.state = replace(self.state, bits_per_byte=bits_per_byte)
                 if self._is_observed:
                     cast(Observer, self._observer).on_evaluation(step, bits_per_byte)
-            is_stopped = not is_last and self._anyone(self._stop())
+            is_stopped = not is_last and anyone(self._fabric, self._stop())
             if is_last or is_stopped or step % self._plan.save_every == 0:
                 self._save()
             if is_stopped:
                 return Outcome.STOPPED
-        for name, average in self._average.items():
-            self._parameters[name].data.copy_(average)
+        kept = dict(self._kept.named_parameters())
+        for name, parameter in self._parameters.items():
+            kept[name].data.copy_(whole(self._average.get(name, parameter).detach()))
         return Outcome.FINISHED
 
     @contextmanager
@@ -247,36 +257,45 @@ class Loop:
     def _backward(self, batch: Batch) -> float:
         """Accumulates the gradient of the batch's mean loss, and returns that mean over all processes."""
         fabric, count = self._fabric, max(1, batch.num_targets)
-        rows = range(fabric.global_rank, batch.input_ids.shape[0], fabric.world_size)
-        starts = range(0, len(rows), self._plan.micro_rows)
+        parts = self._own_parts(batch)
         total = torch.zeros((), device=fabric.device)
-        for start in starts:
-            micro = [
-                tensor[list(rows[start : start + self._plan.micro_rows])].to(fabric.device, non_blocking=True)
-                for tensor in (batch.input_ids, batch.labels, batch.document_ids, batch.positions)
-            ]
-            with fabric.no_backward_sync(self._module, enabled=start != starts[-1]):
-                loss: Tensor = self._module(*micro)
+        for number, part in enumerate(parts):
+            # Shards are summed at every pass: to put it off would keep the whole gradient on each device.
+            is_put_off = number < len(parts) - 1 and not self._is_sharded
+            with fabric.no_backward_sync(self._module) if is_put_off else nullcontext():
+                loss: Tensor = self._module(*(tensor.to(fabric.device, non_blocking=True) for tensor in part))
                 # Gradients are averaged over processes, and it is their sum that is wanted.
                 fabric.backward(loss * (fabric.world_size / count))
             total += loss.detach()
         return float(cast(Tensor, fabric.all_reduce(total, reduce_op="sum"))) / count
 
+    def _own_parts(self, batch: Batch) -> list[tuple[Tensor, ...]]:
+        """This process's rows, in micro-batches. As many for every process, as they meet in each: some get padding."""
+        rank, processes = self._fabric.global_rank, self._fabric.world_size
+        missing = -batch.input_ids.shape[0] % processes
+        padding = {"input_ids": 0, "labels": IGNORED, "document_ids": -1, "positions": 0}
+        own = [F.pad(getattr(batch, name), (0, 0, 0, missing), value=v)[rank::processes] for name, v in padding.items()]
+        return list(zip(*(torch.split(tensor, self._plan.micro_rows) for tensor in own), strict=True))
+
     def _clip(self) -> float:
         gradients = [p for p in self._parameters.values() if p.grad is not None]
         limit = math.inf if self._config.clip_norm is None else self._config.clip_norm
-        return float(nn.utils.clip_grad_norm_(gradients, limit))
+        return float(whole(nn.utils.clip_grad_norm_(gradients, limit)))
 
     def _save(self) -> None:
+        named: dict[str, Iterable[tuple[str, Tensor]]] = {
+            "weights": self._parameters.items(),
+            "optimizer": optimizer_tensors(self._optimizers, self._names),
+        }
+        if self._average:
+            named["average"] = self._average.items()
+        tensors: dict[str, dict[str, Tensor]] = {file: {} for file in named}
+        for file, content in named.items():
+            for name, tensor in content:
+                found = whole(tensor.detach())
+                if self._fabric.is_global_zero:
+                    tensors[file][name] = found.cpu()
         if self._fabric.is_global_zero:
-            tensors = {
-                "weights": {name: _on_cpu(parameter) for name, parameter in self._parameters.items()},
-                "optimizer": {
-                    name: _on_cpu(tensor) for name, tensor in optimizer_tensors(self._optimizers, self._names)
-                },
-            }
-            if self._average:
-                tensors["average"] = {name: _on_cpu(average) for name, average in self._average.items()}
             self._store.save(self.state, tensors)
             if self._observer is not None:
                 self._observer.on_checkpoint(self.state)
@@ -285,14 +304,3 @@ class Loop:
     @property
     def _is_observed(self) -> bool:
         return self._observer is not None and self._fabric.is_global_zero
-
-    def _anyone(self, wish: bool) -> bool:
-        """Whether any process wishes so: a signal may reach them between different steps."""
-        if self._fabric.world_size == 1:
-            return wish
-        wishes = self._fabric.all_reduce(torch.tensor(float(wish), device=self._fabric.device), reduce_op="sum")
-        return float(cast(Tensor, wishes)) > 0
-
-
-def _on_cpu(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
 
 from fireside.engine.resources import available_memory
 from fireside.errors import OutOfMemoryError
+from fireside.models.checkpoint import expected_shapes
 from fireside.models.config import ModelConfig
 from fireside.models.fetching import format_bytes
 from fireside.training.attention import LONGEST_DENSE
@@ -20,6 +22,7 @@ from fireside.training.scaling import Plan, parameter_count
 # Numbers that autograd keeps per token, layer and unit of width: measured, see tests/training/test_memory.py.
 _KEPT_PER_HIDDEN = 20
 _KEPT_PER_INNER = 4
+_IN_FLIGHT = 3  # layers whose shards are being gathered or summed, or in use, at once
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    config: ModelConfig, stage: StageConfig, plan: Plan, *, lora: LoraConfig | None, is_bf16: bool
+    config: ModelConfig, stage: StageConfig, plan: Plan, *, lora: LoraConfig | None, is_bf16: bool, shards: int
 ) -> MemoryEstimate:
-    """An upper estimate of what a stage takes beside Python and PyTorch themselves."""
+    """An upper estimate of what a stage takes beside Python and PyTorch themselves. shards: see `HardwareConfig`."""
     parameters = parameter_count(config)
     trained = parameters if lora is None else lora_parameter_count(config, lora)
     states = 1 if stage.optimizer is OptimizerKind.MUON else 2
@@ -61,10 +64,19 @@ def estimate_memory(
     copies = 2 if is_bf16 else 0  # of every weight, for a forward pass
     average = width * trained if stage.ema_decay is not None else 0
     head_gradient = width * config.vocab_size * config.hidden_size if lora is None else 0
+    if shards == 1:
+        weights, gradients = parameters * (width + copies), trained * width
+    else:
+        outside = sum(prod(shape) for name, shape in expected_shapes(config).items() if ".layers." not in name)
+        layer = (parameters - outside) // config.num_hidden_layers
+        trained_outside = outside if lora is None else 0
+        trained_layer = (trained - trained_outside) // config.num_hidden_layers
+        weights = parameters * width // shards + outside * (width + copies) + _IN_FLIGHT * layer * (copies or width)
+        gradients = trained * width // shards + trained_outside * width + _IN_FLIGHT * trained_layer * width
     return MemoryEstimate(
-        weights=parameters * (width + copies) + average,
-        gradients=trained * width + head_gradient,
-        optimizer=trained * width * states,
+        weights=weights + average // shards,
+        gradients=gradients + head_gradient,
+        optimizer=trained * width * states // shards,
         activations=activations + 3 * CHUNK_BYTES["cuda"],
     )
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from fireside.training.recipe import OptimizerKind
+from fireside.training.sharding import like
 
 ADAM_BETAS = (0.9, 0.95)  # a shorter memory than Adam's own, as all large language models use
 
@@ -74,4 +75,4 @@ def restore_optimizers(
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 state = by_parameter.get(names[id(parameter)], {})
-                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+                optimizer.state[parameter] = {key: like(parameter, value) for key, value in state.items()}

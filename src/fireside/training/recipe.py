@@ -104,13 +104,20 @@ class HardwareConfig(RecipeTable):
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a GPU.")
     devices: int = Field(1, ge=1, description="Devices, or processes on a CPU, of this machine.")
     nodes: int = Field(1, ge=1, description="Machines, each with that many devices.")
-    strategy: Literal["auto", "ddp"] = Field("auto", description="How several devices share; auto: ddp.")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="ddp: every device holds the whole model; fsdp: a part of it. auto: ddp."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
         description="auto: bf16 products where the hardware has them, else tf32; weights and sums are fp32 always.",
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0: one per physical core.")
     compile: bool = Field(False, description="torch.compile the layers: pays on GPUs, after a minute or more.")
+
+    @property
+    def shards(self) -> int:
+        """Parts that the model is held in, each on a device of its own."""
+        return self.devices * self.nodes if self.strategy == "fsdp" else 1
 
 
 class TrackingConfig(RecipeTable):

@@ -32,11 +32,12 @@ from fireside.training.batches import held_out_batches, training_batches
 from fireside.training.checkpoint import CheckpointStore
 from fireside.training.checks import check_recipe
 from fireside.training.export import ModelText, export_model, text_of_base, text_of_folder
-from fireside.training.hardware import is_helper, make_fabric, uses_bf16
+from fireside.training.hardware import make_fabric, uses_bf16
 from fireside.training.loop import Loop, Outcome
 from fireside.training.lora import add_lora, merge_lora, save_adapter
 from fireside.training.memory import MemoryEstimate, estimate_memory
 from fireside.training.objectives import Objective, next_token, next_token_within_documents
+from fireside.training.processes import Processes, Stopped, end_together, is_helper
 from fireside.training.recipe import Recipe, StageConfig
 from fireside.training.recorder import Recorder, TrainingObserver
 from fireside.training.report import write_report
@@ -64,7 +65,7 @@ def train(
     Raises `FiresideError`, with the run marked as failed; its checkpoints stay.
     """
     trackers = Trackers(run, observer.message)
-    if is_helper():  # which tells them nothing
+    if is_helper():  # which the first process has started, and speaks for
         return _Session(run, settings, observer, stop, trackers).run()
     recipe = run.recipe
     with run.locked(), trackers:
@@ -89,10 +90,6 @@ def train(
     return result
 
 
-class _Stopped(Exception):
-    """Raised out of preparing, which knows nothing of stopping."""
-
-
 class _Session:
     def __init__(
         self,
@@ -109,19 +106,22 @@ class _Session:
         self._trackers = trackers
         self._recipe: Recipe = run.recipe
         self._fabric: Fabric = make_fabric(self._recipe.hardware)
+        self._processes = Processes(self._fabric, stop)
         self._said = time.monotonic()
         self._base: str | None = None  # the fingerprint of the base model's weights
 
     def run(self) -> TrainingResult:
         try:
             return self._stages()
-        except _Stopped:
+        except Stopped:
             return TrainingResult(Outcome.STOPPED, None)
+        except BaseException as error:
+            end_together(self._fabric, error)
+            raise
 
     def _watch(self, text: str) -> None:
         """Hears how far preparing is, often; says it now and then."""
-        if self._fabric.world_size == 1 and self._stop():  # others would wait for this process
-            raise _Stopped
+        self._processes.check()
         if time.monotonic() - self._said > _SECONDS_BETWEEN:
             self._said = time.monotonic()
             self._observer.message(text)
@@ -131,11 +131,11 @@ class _Session:
             self._run.update(
                 threads=torch.get_num_threads(), device=str(self._fabric.device), devices=self._fabric.world_size
             )
-        with self._fabric.rank_zero_first():
-            text = self._text()
+        text = self._processes.first(self._text)
         decoder = self._decoder(text)
         for name, stage in self._recipe.stages.items():
-            if self._stop() or self._train_stage(name, stage, decoder, text) is Outcome.STOPPED:
+            self._processes.stop_if_asked()
+            if self._train_stage(name, stage, decoder, text) is Outcome.STOPPED:
                 return TrainingResult(Outcome.STOPPED, None)
         return TrainingResult(Outcome.FINISHED, self._install(decoder, text))
 
@@ -151,7 +151,8 @@ class _Session:
 
     def _estimate(self, stage: StageConfig, config: ModelConfig, plan: Plan) -> MemoryEstimate:
         is_bf16 = uses_bf16(self._recipe.hardware, self._fabric.device)
-        return estimate_memory(config, stage, plan, lora=self._recipe.lora, is_bf16=is_bf16)
+        shards = self._recipe.hardware.shards
+        return estimate_memory(config, stage, plan, lora=self._recipe.lora, is_bf16=is_bf16, shards=shards)
 
     def _text(self) -> ModelText:
         """The tokenizer and chat template: the base model's, or trained once for this run."""
@@ -180,7 +181,8 @@ class _Session:
         if recipe.lora is not None:
             torch.manual_seed(recipe.seed)
             add_lora(decoder, recipe.lora)
-        return decoder.to(self._fabric.device)
+        # What is sharded goes to the devices layer by layer, and need not fit one of them.
+        return decoder if recipe.hardware.shards > 1 else decoder.to(self._fabric.device)
 
     def _config(self, vocab_size: int) -> ModelConfig:
         assert self._recipe.model is not None  # the recipe has seen to it
@@ -191,14 +193,15 @@ class _Session:
         recipe, fabric = self._recipe, self._fabric
         self._observer.message(f"preparing the data of {name}")
         folder = self._run.folder / "data" / name
-        with fabric.rank_zero_first():
-            manifest = prepare(
+        manifest = self._processes.first(
+            lambda: prepare(
                 stage.data,
                 text.tokenizer,
                 folder,
                 template=text.template,
                 on_progress=lambda at: self._watch(f"{at.source}: {at.documents:,} documents, {at.tokens:,} tokens"),
             )
+        )
         dataset = Dataset(folder, manifest)
         length = stage.packing.sequence_length
         if length > decoder.config.max_position_embeddings:
@@ -223,11 +226,10 @@ class _Session:
             store,
             seed=recipe.seed,
             compile_layers=recipe.hardware.compile,
-            evaluate=self._evaluation(name, decoder, dataset, objective, text, plan, recorder),
+            evaluate=self._evaluation(name, decoder.config.vocab_size, dataset, objective, text, plan, recorder),
             observer=recorder,
             stop=self._stop,
         )
-        decoder.train()
         resumed = loop.resume()
         if fabric.is_global_zero:
             self._run.forget_after(name, loop.state.step if resumed else 0)
@@ -253,13 +255,13 @@ class _Session:
     def _evaluation(
         self,
         name: str,
-        decoder: Decoder,
+        vocab_size: int,
         dataset: Dataset,
         objective: Objective,
         text: ModelText,
         plan: Plan,
         recorder: Recorder,
-    ) -> Callable[[], float] | None:
+    ) -> Callable[[Decoder], float] | None:
         stage = self._recipe.stages[name]
         batches = held_out_batches(
             dataset,
@@ -271,15 +273,22 @@ class _Session:
         if not batches:
             self._observer.message("nothing is held out: there will be no bits per byte")
             return None
-        counts = token_byte_counts(text.tokenizer, decoder.config.vocab_size)
+        counts = token_byte_counts(text.tokenizer, vocab_size)
 
-        def evaluate() -> float:
+        def evaluate(decoder: Decoder) -> float:
             with self._fabric.autocast():
                 found = bits_per_byte(decoder, batches, counts, objective)
-                for prompt in stage.sample_prompts if self._fabric.is_global_zero else ():
-                    recorder.on_sample(
-                        prompt, continue_text(decoder, text, prompt, stage.sample_tokens, as_chat=name == "sft")
+                for prompt in stage.sample_prompts:
+                    said = continue_text(
+                        decoder,
+                        text,
+                        prompt,
+                        stage.sample_tokens,
+                        as_chat=name == "sft",
+                        agree=self._fabric.broadcast,
                     )
+                    if self._fabric.is_global_zero:
+                        recorder.on_sample(prompt, said)
             if math.isnan(found):
                 raise DivergedError("the held-out loss is not a number: lower lr")
             return found
