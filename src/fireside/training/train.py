@@ -79,6 +79,7 @@ def train(
         except FiresideError as error:
             with suppress(RunError):  # on a full disk: the first error is the one to be seen
                 run.update(status=RunStatus.FAILED, error=str(error))
+                write_report(run)
             raise
         except BaseException:
             with suppress(RunError):
