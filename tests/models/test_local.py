@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from fireside.errors import ModelError
-from fireside.models.local import DamagedModel, LocalModel, is_model_name, list_models, open_model, resolve_model
+from fireside.models.local import DamagedModel, LocalModel, list_models, open_model, resolve_model
+from fireside.models.names import is_model_name
 from fireside.settings import Settings
 
 CONFIG: dict[str, Any] = {
