@@ -8,8 +8,10 @@ import torch
 
 from fireside.engine.resources import available_memory
 from fireside.errors import OutOfMemoryError
+from fireside.models.checkpoint import SAFETENSORS_DTYPES
 from fireside.models.config import ModelConfig
 from fireside.models.fetching import format_bytes
+from fireside.models.local import LocalModel
 from fireside.training.cross_entropy import CHUNK_BYTES
 from fireside.training.recipe import LoraConfig, OptimizerKind, StageConfig
 from fireside.training.scaling import Plan, parameter_count
@@ -37,10 +39,26 @@ class MemoryEstimate:
         return f"{format_bytes(self.total)} ({parts})"
 
 
+def kept_quantized(base: LocalModel | None, lora: LoraConfig | None) -> int | None:
+    """Bytes of a base whose weights stay in their blocks while its updates train; None: they are unfolded."""
+    if base is None or base.format != "gguf" or base.weight_type in SAFETENSORS_DTYPES:
+        return None
+    return base.size_bytes if lora is not None and lora.quantized_base else None
+
+
 def estimate_memory(
-    config: ModelConfig, stage: StageConfig, plan: Plan, *, lora: LoraConfig | None, is_bf16: bool
+    config: ModelConfig,
+    stage: StageConfig,
+    plan: Plan,
+    *,
+    lora: LoraConfig | None,
+    is_bf16: bool,
+    quantized_bytes: int | None = None,
 ) -> MemoryEstimate:
-    """An upper estimate of what a stage takes beside Python and PyTorch themselves."""
+    """An upper estimate of what a stage takes beside Python and PyTorch themselves.
+
+    quantized_bytes: what `kept_quantized` gave.
+    """
     parameters = parameter_count(config)
     trained = parameters if lora is None else lora_parameter_count(config, lora)
     states = 1 if stage.optimizer is OptimizerKind.MUON else 2
@@ -55,9 +73,14 @@ def estimate_memory(
         activations += plan.micro_rows * config.num_attention_heads * plan.length**2 * width
     copies = 2 if is_bf16 else 0  # of every weight, for a forward pass
     average = width * trained if stage.ema_decay is not None else 0
+    if quantized_bytes is None:
+        weights = parameters * (width + copies)
+    else:  # of the unfolded only the largest at a time, which is the head
+        unfolded = config.vocab_size * config.hidden_size * (copies or width)
+        weights = quantized_bytes + unfolded + trained * (width + copies)
     head_gradient = width * config.vocab_size * config.hidden_size if lora is None else 0
     return MemoryEstimate(
-        weights=parameters * (width + copies) + average,
+        weights=weights + average,
         gradients=trained * width + head_gradient,
         optimizer=trained * width * states,
         activations=activations + 3 * CHUNK_BYTES["cuda"],
