@@ -238,7 +238,7 @@ def test_an_adapter_is_kept_and_runs_as_a_model(tmp_path: Path) -> None:
     assert again.returncode == 2 and "an adapter of an adapter" in again.stderr
     (base / "weights.gguf").rename(tmp_path / "weights.gguf")
     gone = fireside("chat", "--model", "base-tuned", home=tmp_path, stdin="Hi")
-    assert gone.returncode == 1 and "models/base holds no model" in gone.stderr
+    assert gone.returncode == 1 and "an adapter of base, which is not here" in gone.stderr
 
 
 def again_over_itself(home: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fireside.errors import ModelError
-from fireside.models.digest import content_digest
+from fireside.models.digest import content_digest, model_files
 from fireside.models.fields import Fields
 from fireside.models.json_file import read_json
 from fireside.models.names import RECORD_FILE, is_model_name
@@ -150,7 +150,7 @@ def _find_base(adapter: Adapter, models_dir: Path | None) -> Path:
         found = models_dir / base if (models_dir / base).is_dir() else None
     else:
         found = _pulled(base, models_dir)
-    if found is not None:
+    if found is not None and model_files(found):
         return found
     fetch = f"fetch it with fireside pull hf:{base}, or " if _REPOSITORY.fullmatch(base) else ""
     raise ModelError(
