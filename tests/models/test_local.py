@@ -133,6 +133,7 @@ def test_sampling_of_the_catalog_counts_where_the_gguf_is_silent(tmp_path: Path)
     (tmp_path / "m" / "fireside.json").write_text('{"generation": {"temperature": 0.2, "top_p": 0.9}}')
     generation = open_model(tmp_path / "m").generation
     assert (generation.temperature, generation.top_p, generation.top_k) == (0.5, 0.9, None)
+    assert open_model(tmp_path / "m" / "weights.gguf").generation == generation  # as a fine-tuning names its base
     (tmp_path / "m" / "fireside.json").write_text('{"generation": {"top_p": "most"}}')
     with pytest.raises(ModelError, match="top_p is 'most'"):
         open_model(tmp_path / "m")

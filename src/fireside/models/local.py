@@ -117,7 +117,7 @@ def open_model(path: Path, name: str | None = None, models_dir: Path | None = No
         raise ModelError(f"{path} does not exist")
     if path.suffix.lower() != ".gguf":
         raise ModelError(f"{path} is not a model: a model is a .gguf file or a folder with config.json and safetensors")
-    return _open_gguf(path, name or path.stem, {})
+    return _open_gguf(path, name or path.stem, read_json(path.parent / RECORD_FILE))
 
 
 def list_models(home: Path) -> list[LocalModel | DamagedModel]:
