@@ -17,6 +17,7 @@ from fireside.models.checkpoint import open_checkpoint
 from fireside.models.decoder import load_decoder
 from tests.engine.fake_runner import FakeRunner
 from tests.engine.tiny_model import write_tiny_model
+from tests.models.test_adapter import edit, write_adapter
 
 
 def test_a_byte_changed_in_place_is_noticed_though_size_and_date_stay(tmp_path: Path) -> None:
@@ -45,6 +46,17 @@ def test_samples_are_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
         file.seek(position)
         file.write(b"\1")
     assert model_fingerprint(path) != before
+
+
+def test_of_an_adapter_its_base_counts(tmp_path: Path) -> None:
+    base = write_tiny_model(tmp_path / "base")
+    write_adapter(base, tmp_path / "tuned")
+    edit(tmp_path / "tuned", base_model_name_or_path="base")
+    before = model_fingerprint(tmp_path / "tuned", tmp_path)
+    edit(tmp_path / "tuned", lora_alpha=7)
+    changed = model_fingerprint(tmp_path / "tuned", tmp_path)
+    write_tiny_model(tmp_path / "base", "llama3")
+    assert len({before, changed, model_fingerprint(tmp_path / "tuned", tmp_path)}) == 3
 
 
 def test_of_a_folder_config_and_weights_count_and_nothing_else(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.engine.tiny_model import write_tiny_model
 from tests.kernels.native import needs_compiler
 from tests.models.families import reference
 from tests.models.gguf_files import write_gguf
+from tests.models.test_adapter import edit, write_adapter
 
 
 def config(path: Path, **values: Any) -> WorkerConfig:
@@ -163,3 +164,19 @@ def test_no_guesses_where_rounding_depends_on_the_batch(
 def test_quantized_needs_the_native_kernels(tmp_path: Path, no_compiler: None) -> None:
     with pytest.raises(ModelError, match=r"dtype is set to quantized.*no C\+\+ compiler"):
         load_engine(config(write_tiny_model(tmp_path), dtype="quantized"))
+
+
+@pytest.mark.parametrize("backend_name", [pytest.param("native", marks=needs_compiler), "torch"])
+def test_an_adapter_is_run_with_its_base(backend_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the same weights in a model of their own."""
+    if backend_name == "torch":
+        monkeypatch.setattr(backend, "load_library", lambda: (_ for _ in ()).throw(NativeUnavailable("off")))
+    base = write_tiny_model(tmp_path / "base")
+    write_adapter(base, tmp_path / "tuned").merge_and_unload().save_pretrained(tmp_path / "merged")
+    edit(tmp_path / "tuned", base_model_name_or_path="base")
+    prompt = request("a", range(100), max_tokens=20)
+    engine, info = load_engine(config(tmp_path / "tuned", models_dir=str(tmp_path)))
+    merged, plain = (load_engine(config(tmp_path / name))[0] for name in ("merged", "base"))
+    found = run(engine, prompt)["a"].token_ids
+    assert found == run(merged, prompt)["a"].token_ids != run(plain, prompt)["a"].token_ids
+    assert info.backend == backend_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,12 @@ def write_gguf(
     arch: str = "llama",
     metadata: dict[str, Any] | None = None,
     rope_factors: list[float] | None = None,
+    text: Path | None = None,
 ) -> None:
-    """Writes `model` with its matrices in type `kind`, and gives `model` the weights that the file then holds."""
+    """Writes `model` with its matrices in type `kind`, and gives `model` the weights that the file then holds.
+
+    text: a folder of `write_tiny_model`, whose tokenizer and template the file gets.
+    """
     config = model.config
     writer = gguf.GGUFWriter(path, arch)
     writer.add_context_length(config.max_position_embeddings)
@@ -75,6 +80,8 @@ def write_gguf(
     for key, value in (metadata or {}).items():
         add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}[type(value)]
         add(f"{arch}.{key}", value)
+    if text is not None:
+        _add_text(writer, text)
     names = gguf.get_tensor_name_map(ARCHITECTURES[arch], config.num_hidden_layers)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     with torch.no_grad():
@@ -98,3 +105,15 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _add_text(writer: gguf.GGUFWriter, folder: Path) -> None:
+    raw, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("tokenizer", "tokenizer_config"))
+    special = {token["content"]: token["id"] for token in raw["added_tokens"]}
+    ids = raw["model"]["vocab"] | special
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(sorted(ids, key=lambda token: ids[token]))
+    writer.add_token_types([3 if token in special else 1 for token in sorted(ids, key=lambda token: ids[token])])
+    writer.add_eos_token_id(special[config["eos_token"]])
+    writer.add_chat_template(config["chat_template"])

@@ -9,7 +9,8 @@ import pytest
 from fireside.errors import ModelError
 from fireside.models.catalog import CATALOG, CatalogEntry, HubSource, WheelSource, find_entry
 from fireside.models.download import parse_hub_source
-from fireside.models.local import GenerationDefaults, is_model_name
+from fireside.models.local import GenerationDefaults
+from fireside.models.names import is_model_name
 from fireside.settings import Settings
 
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from fireside.errors import ModelError
-from fireside.models.local import DamagedModel, LocalModel, is_model_name, list_models, open_model, resolve_model
+from fireside.models.local import DamagedModel, LocalModel, list_models, open_model, resolve_model
+from fireside.models.names import is_model_name
 from fireside.settings import Settings
 
 CONFIG: dict[str, Any] = {
@@ -132,6 +133,7 @@ def test_sampling_of_the_catalog_counts_where_the_gguf_is_silent(tmp_path: Path)
     (tmp_path / "m" / "fireside.json").write_text('{"generation": {"temperature": 0.2, "top_p": 0.9}}')
     generation = open_model(tmp_path / "m").generation
     assert (generation.temperature, generation.top_p, generation.top_k) == (0.5, 0.9, None)
+    assert open_model(tmp_path / "m" / "weights.gguf").generation == generation  # as a fine-tuning names its base
     (tmp_path / "m" / "fireside.json").write_text('{"generation": {"top_p": "most"}}')
     with pytest.raises(ModelError, match="top_p is 'most'"):
         open_model(tmp_path / "m")

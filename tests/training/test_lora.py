@@ -1,8 +1,8 @@
-"""Adapters against PEFT: forward, gradients, merge, files."""
+"""Adapters in training, against PEFT: forward, gradients, files; over quantised weights, against their floats."""
 
 from __future__ import annotations
 
-import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,16 @@ from peft import LoraConfig as PeftConfig
 from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from fireside.errors import ModelError, RecipeError
-from fireside.models.checkpoint import open_checkpoint
+from fireside.errors import RecipeError
+from fireside.models.adapter import read_adapter
+from fireside.models.checkpoint import AdaptedCheckpoint, open_checkpoint
 from fireside.models.decoder import Decoder, load_decoder
-from fireside.training.lora import LoraLinear, add_lora, load_adapter, merge_lora, save_adapter
+from fireside.models.quantized_layers import QuantizedLinear
+from fireside.training.lora import add_lora, save_adapter
 from fireside.training.objectives import next_token
 from fireside.training.recipe import LoraConfig
 from tests.models.families import ours, random_ids, reference
+from tests.models.gguf_files import write_gguf
 from tests.training import runs
 
 
@@ -52,30 +55,33 @@ CASES = {
 }
 
 
+def take_over(peft: PeftModel, decoder: Decoder) -> None:
+    """Gives the decoder's updates the numbers of PEFT's."""
+    with torch.no_grad():
+        for name, parameter in peft.named_parameters():
+            if parameter.requires_grad:
+                own = name.removeprefix("base_model.model.").replace(".default.weight", "")
+                decoder.get_parameter(own).copy_(parameter)
+
+
 @pytest.mark.parametrize("family", CASES)
-def test_an_adapter_of_peft_gives_its_logits_here(tmp_path: Path, family: str) -> None:
-    model = reference(family)
-    decoder = ours(model, tmp_path / "base")
+def test_logits_are_those_of_peft(tmp_path: Path, family: str) -> None:
+    decoder = ours(reference(family), tmp_path / "base")
     peft = adapted_by_peft(tmp_path / "base", CASES[family], family)
-    peft.save_pretrained(tmp_path / "adapter")
     plain = decoder(random_ids())
-    load_adapter(decoder, tmp_path / "adapter")
+    add_lora(decoder, CASES[family])
+    take_over(peft, decoder)
     expected = peft(random_ids()).logits
     torch.testing.assert_close(decoder(random_ids()), expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(expected, plain, atol=0.1)
-    merge_lora(decoder)
-    assert not any(isinstance(module, LoraLinear) for module in decoder.modules())
-    torch.testing.assert_close(
-        decoder(random_ids()), peft.merge_and_unload()(random_ids()).logits, rtol=1e-4, atol=1e-4
-    )
 
 
 def test_gradients_are_those_of_peft(tmp_path: Path) -> None:
     family = "llama3"
     decoder = ours(reference(family), tmp_path / "base")
     peft = adapted_by_peft(tmp_path / "base", CASES[family], family)
-    peft.save_pretrained(tmp_path / "adapter")
-    load_adapter(decoder, tmp_path / "adapter")
+    add_lora(decoder, CASES[family])
+    take_over(peft, decoder)
     decoder(random_ids()).square().mean().backward()
     peft(random_ids()).logits.square().mean().backward()
     theirs = {
@@ -112,15 +118,24 @@ def test_at_first_it_is_the_model_itself_and_only_the_update_trains(tmp_path: Pa
     assert torch.equal(model(random_ids() % runs.VOCAB), plain)
     model.train()
     runs.loop(model, tmp_path).run()
+    frozen = {name.replace(".base.", "."): p for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen.keys() == before.keys()
     for name, parameter in before.items():
-        assert torch.equal(parameter, model.get_parameter(name)), name
+        assert torch.equal(parameter, frozen[name]), name
     model.eval()
     assert not torch.allclose(model(random_ids() % runs.VOCAB), plain, atol=1e-3)
 
 
-def test_resuming_with_dropout_gives_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_quantized", [False, True])
+def test_resuming_with_dropout_gives_the_same_bits(tmp_path: Path, is_quantized: bool) -> None:
+    if is_quantized:
+        write_gguf(deepcopy(reference("llama3", vocab_size=runs.VOCAB)), tmp_path / "base.gguf", "Q4_1")
+
     def adapted(seed: int) -> Decoder:
-        model = runs.decoder()
+        if is_quantized:
+            model = load_decoder(open_checkpoint(tmp_path / "base.gguf"), keep_quantized=True)
+        else:
+            model = runs.decoder()
         torch.manual_seed(seed)
         add_lora(model, LoraConfig(rank=2, dropout=0.3))
         return model.train()
@@ -131,6 +146,7 @@ def test_resuming_with_dropout_gives_the_same_bits(tmp_path: Path) -> None:
     second = runs.loop(resumed, tmp_path / "parts")
     second.resume()
     second.run()
+    assert any(isinstance(module, QuantizedLinear) for module in whole.modules()) == is_quantized
     for (name, expected), found in zip(whole.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(expected, found), name
     with torch.no_grad():  # the dropout was there
@@ -138,32 +154,29 @@ def test_resuming_with_dropout_gives_the_same_bits(tmp_path: Path) -> None:
         assert float(next_token(whole, batch)) != float(next_token(whole.eval(), batch))
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_a_target_that_is_not_there_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"no layer 'c_attn'; it has down_proj, gate_proj"):
         add_lora(runs.decoder(), LoraConfig(targets=("c_attn",)))
-    model, config = runs.decoder(), LoraConfig(rank=2)
-    add_lora(model, config)
-    save_adapter(model, config, tmp_path, "base")
-    with pytest.raises(ModelError, match="belongs to another model"):
-        load_adapter(runs.decoder(num_hidden_layers=1), tmp_path)
-    with pytest.raises(ModelError, match="belongs to another model"):
-        load_adapter(runs.decoder(hidden_size=64, head_dim=16), tmp_path)
-    values = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(values | {"use_dora": True}))
-    with pytest.raises(ModelError, match="use_dora"):
-        load_adapter(runs.decoder(), tmp_path)
-    with pytest.raises(ModelError, match="does not hold an adapter"):
-        load_adapter(runs.decoder(), tmp_path / "nothing")
 
 
-def test_a_merged_model_is_saved_like_any_other(tmp_path: Path) -> None:
-    from fireside.models.saving import save_pretrained
-
-    model, config = runs.decoder(), LoraConfig(rank=2)
-    add_lora(model, config)
-    runs.loop(model, tmp_path / "run").run()
-    expected = model(random_ids() % runs.VOCAB)
-    merge_lora(model)
-    save_pretrained(model, tmp_path / "merged")
-    found = load_decoder(open_checkpoint(tmp_path / "merged"))(random_ids() % runs.VOCAB)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+def test_steps_over_a_quantized_base_are_those_over_its_unfolded_weights(tmp_path: Path) -> None:
+    """And what is saved adds up with the base to what was trained."""
+    write_gguf(deepcopy(reference("qwen2", vocab_size=runs.VOCAB)), tmp_path / "base.gguf", "Q5_1", arch="qwen2")
+    checkpoint, config = open_checkpoint(tmp_path / "base.gguf"), LoraConfig(rank=2)
+    decoders = []
+    for keep_quantized in (True, False):
+        decoder = load_decoder(checkpoint, keep_quantized=keep_quantized)
+        torch.manual_seed(0)
+        add_lora(decoder, config)
+        runs.loop(decoder, tmp_path / str(keep_quantized)).run()
+        decoders.append(decoder)
+    trained = [{n: p for n, p in decoder.named_parameters() if p.requires_grad} for decoder in decoders]
+    assert trained[0].keys() == trained[1].keys() and len(trained[0]) == 2 * 7 * 2
+    for name, parameter in trained[0].items():
+        assert torch.equal(parameter, trained[1][name]), name
+    save_adapter(decoders[0], config, tmp_path / "adapter", "base")
+    merged = load_decoder(AdaptedCheckpoint(read_adapter(tmp_path / "adapter"), checkpoint, torch.float32))
+    expected = decoders[0](random_ids() % runs.VOCAB)
+    torch.testing.assert_close(merged(random_ids() % runs.VOCAB), expected, rtol=1e-4, atol=1e-4)
+    plain = load_decoder(checkpoint)(random_ids() % runs.VOCAB)
+    assert not torch.allclose(plain, expected, atol=1e-2)

@@ -159,6 +159,26 @@ def test_a_plan_by_rule_and_by_hand(tmp_path: Path) -> None:
     assert tuned.steps == -(-3 * 50_000 // tuned.tokens_per_step)
 
 
+def test_a_few_conversations_are_tuned_on_in_steps_enough(tmp_path: Path) -> None:
+    recipe = load(tmp_path, "sft.packing.sequence_length=128")
+    assert recipe.sft is not None and recipe.model is not None
+    config = model_config(recipe.model, vocab_size=512, longest_row=128)
+    stage = recipe.sft.model_copy(update={"tokens": None, "epochs": None, "batch_tokens": None})
+
+    def plan(tokens_per_epoch: int, **changes: object) -> tuple[int, int]:
+        changed = stage.model_copy(update=changes)
+        made = plan_stage(
+            changed, config, is_fine_tuning=True, is_lora=True, tokens_per_epoch=tokens_per_epoch, devices=1
+        )
+        return made.steps, made.rows
+
+    assert plan(10 * 128) == (60, 1)  # six passes over them
+    assert plan(100 * 128) == (60, 5)
+    assert plan(10_000 * 128) == (-(-30_000 // 64), 64)
+    assert plan(10 * 128, epochs=3.0) == (30, 1)  # who asks for epochs gets them
+    assert plan(10 * 128, batch_tokens=1024) == (60, 8)
+
+
 def test_what_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -170,6 +190,9 @@ def test_what_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert whole.optimizer == 8 * parameter_count(config)
     adapted = estimate_memory(config, recipe.pretrain, plan, lora=LoraConfig(), is_bf16=False, shards=1)
     assert adapted.optimizer < whole.optimizer / 20
+    kept = estimate_memory(config, recipe.pretrain, plan, lora=LoraConfig(), is_bf16=False, quantized_bytes=10**9)
+    assert 10**9 < kept.weights < adapted.weights / 5
+    assert replace(kept, weights=adapted.weights) == adapted
     monkeypatch.setattr(memory, "available_memory", lambda: whole.total - 1)
     with pytest.raises(OutOfMemoryError, match=r"stage pretrain would take about \d+\.\d GB \(weights .*: lower micro"):
         check_memory("pretrain", whole, torch.device("cpu"))

@@ -22,6 +22,7 @@ from fireside.models.checkpoint import open_checkpoint
 from fireside.models.decoder import load_decoder
 from tests.cli.programs import environment, fireside
 from tests.engine.tiny_model import write_tiny_model
+from tests.models.gguf_files import write_gguf
 from tests.training.event_files import told
 
 RECIPE = """
@@ -225,6 +226,40 @@ def test_fine_tuning_a_model_that_is_here(tmp_path: Path, lora: bool) -> None:
     assert (tmp_path / "runs" / "base-tuned-1" / "adapter" / "adapter_model.safetensors").is_file() is lora
     if lora:
         again_over_itself(tmp_path)
+
+
+def test_an_adapter_is_kept_and_runs_as_a_model(tmp_path: Path) -> None:
+    """Of a quantised base, which stays in its blocks while the adapter trains."""
+    write_tiny_model(tmp_path / "tiny", "llama3")
+    base, tuned = tmp_path / "models" / "base", tmp_path / "models" / "base-tuned"
+    base.mkdir(parents=True)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "tiny", dtype=torch.float32)
+    write_gguf(model, base / "weights.gguf", "Q8_0", text=tmp_path / "tiny")
+    write_recipe(tmp_path)
+    tune = ("finetune", "base", "chats.jsonl", "--lora", "sft.tokens=1024", "sft.batch_tokens=256")
+    tune += ("sft.packing.sequence_length=128", "sft.lr=0.01", "hardware.threads=1", "sft.data.processes=1")
+    for options in (("lora.merge=false",), ("--name", "merged")):
+        done = fireside(*tune, *options, home=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in tuned.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "fireside.json",
+    ]
+    assert json.loads((tuned / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
+    listed = {entry["name"]: entry for entry in json.loads(fireside("models", "--json", home=tmp_path).stdout)}
+    assert (listed["base-tuned"]["format"], listed["base-tuned"]["base"]) == ("adapter", "base")
+    expected, before = weights(tmp_path / "models" / "merged"), weights(base)
+    for name, found in load_decoder(open_checkpoint(tuned, tmp_path / "models")).state_dict().items():
+        torch.testing.assert_close(found, expected[name], rtol=1e-2, atol=1e-3)
+        assert torch.allclose(found, before[name], atol=1e-2) is ("_proj" not in name), name
+    plain, adapted = (fireside("chat", "--model", name, home=tmp_path, stdin="Hi") for name in ("base", "base-tuned"))
+    assert adapted.returncode == 0 and adapted.stdout != plain.stdout, adapted.stderr
+    again = fireside("finetune", "base-tuned", "chats.jsonl", "--lora", "lora.merge=false", home=tmp_path)
+    assert again.returncode == 2 and "an adapter of an adapter" in again.stderr
+    (base / "weights.gguf").rename(tmp_path / "weights.gguf")
+    gone = fireside("chat", "--model", "base-tuned", home=tmp_path, stdin="Hi")
+    assert gone.returncode == 1 and "an adapter of base, which is not here" in gone.stderr
 
 
 def again_over_itself(home: Path) -> None:

@@ -41,6 +41,7 @@ def _as_json(model: LocalModel, *, is_default: bool) -> dict[str, Any]:
         "format": model.format,
         "architecture": str(model.config.architecture),
         "type": model.weight_type,
+        "base": model.base and model.base.name,
         "size_bytes": model.size_bytes,
         "context_length": model.config.max_position_embeddings,
         "license": model.license,
@@ -58,7 +59,7 @@ def _print_table(models: Sequence[LocalModel], default: str) -> None:
             (
                 f"{model.name} (default)" if model.name == default else model.name,
                 format_bytes(model.size_bytes),
-                model.weight_type,
+                model.weight_type if model.base is None else f"adapter of {model.base.name}",
                 f"{model.config.max_position_embeddings:,}",
                 model.license or "not stated",
                 str(model.path),

@@ -7,30 +7,30 @@ from pathlib import Path
 
 import fireside
 from fireside.engine.runner import Runner
+from fireside.models.adapter import is_adapter, open_base
 from fireside.models.config import ModelConfig
+from fireside.models.digest import model_files, samples
 
-_SAMPLES = 64  # of a file, evenly spaced, its beginning and its end among them
-_SAMPLE_BYTES = 1 << 16
 _CODE = ("engine", "kernels", "models")  # whose Python may change a bit as well as the compiled kernels
 
 
-def model_fingerprint(path: Path) -> str:
-    """Of the files that hold a model's config and weights. Take it before they are opened: of files that are replaced
-    between the two, the numbers then go under a fingerprint that nothing will have again.
+def model_fingerprint(path: Path, models_dir: Path | None = None) -> str:
+    """Of the files that hold a model's config and weights, an adapter's base included (found as `open_base` does).
+    Take it before they are opened: of files that are replaced between the two, the numbers then go under a fingerprint
+    that nothing will have again.
 
     Reading them whole would cost a large model seconds at every start. So this trusts the file system to note every
     change (`st_ctime` cannot be set back, as a copy sets back `st_mtime`), and reads samples where it may not.
     """
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else [path / "config.json", *path.glob("*.safetensors"), *path.glob("*.gguf")]
-    for file in sorted(file for file in files if file.is_file()):
+    files = model_files(path)
+    if is_adapter(path):
+        files += model_files(open_base(path, models_dir)[1])
+    for file in files:
         stat = file.stat()
         digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode())
-        last = max(0, stat.st_size - _SAMPLE_BYTES)
-        with file.open("rb") as opened:
-            for offset in sorted({last * number // (_SAMPLES - 1) for number in range(_SAMPLES)}):
-                opened.seek(offset)
-                digest.update(opened.read(_SAMPLE_BYTES))
+        for sample in samples(file):
+            digest.update(sample)
     return digest.hexdigest()
 
 

@@ -30,17 +30,18 @@ log = logging.getLogger(__name__)
 def load_engine(config: WorkerConfig) -> tuple[Engine, EngineInfo]:
     """Raises `ModelError` if the model cannot be served as the config asks."""
     path = Path(config.model)
+    models_dir = None if config.models_dir is None else Path(config.models_dir)
     saves = config.prefix_folder is not None and config.saved_prefix_tokens > 0
-    identity = model_fingerprint(path) if saves else ""
-    checkpoint = open_checkpoint(path)
+    identity = model_fingerprint(path, models_dir) if saves else ""
+    checkpoint = open_checkpoint(path, models_dir)
     own_context = checkpoint.config.max_position_embeddings
     max_context = min(config.max_context or own_context, own_context)
-    draft = _open_draft(config)
+    draft = _open_draft(config, models_dir)
     runner = load_runner(checkpoint, config, max_context, draft=draft)
     speculator = _speculator(runner, draft, config, max_context)
 
     def load_vocabulary() -> tuple[str, Sequence[int]]:
-        model = open_model(path)
+        model = open_model(path, models_dir=models_dir)
         return model.load_tokenizer().to_json(), model.generation.eos_token_ids
 
     engine = Engine(
@@ -72,14 +73,14 @@ def _saved_prefixes(config: WorkerConfig, fingerprint: str) -> SavedPrefixes:
     return SavedPrefixes(Path(config.prefix_folder) / name, fingerprint, config.saved_prefix_tokens)
 
 
-def _open_draft(config: WorkerConfig) -> Checkpoint | None:
+def _open_draft(config: WorkerConfig, models_dir: Path | None) -> Checkpoint | None:
     """The draft model's weights, if one is named and guesses are wanted.
 
     Raises `ModelError` unless it means the same as the model by every token id that both have.
     """
     if config.draft_model is None or not config.speculative_tokens:
         return None
-    model, draft = open_model(Path(config.model)), open_model(Path(config.draft_model))
+    model, draft = (open_model(Path(one), models_dir=models_dir) for one in (config.model, config.draft_model))
     ours, theirs = (one.load_tokenizer().vocabulary() for one in (model, draft))
     differing = [token_id for token_id in ours.keys() & theirs.keys() if ours[token_id] != theirs[token_id]]
     if differing:
@@ -89,7 +90,7 @@ def _open_draft(config: WorkerConfig) -> Checkpoint | None:
             f"({len(differing):,} ids differ; {first} is {theirs[first]!r} and not {ours[first]!r}): "
             "set draft_model to a smaller model of the same family, or leave it out"
         )
-    return open_checkpoint(draft.path)
+    return open_checkpoint(draft.path, models_dir)
 
 
 def _speculator(runner: Runner, draft: Checkpoint | None, config: WorkerConfig, max_context: int) -> Speculator | None:

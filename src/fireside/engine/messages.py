@@ -161,8 +161,9 @@ FromWorker = Ready | Outputs | Rejected | Heartbeat | Fatal
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a worker is told; its first frame. Meanings and defaults are those of `fireside.settings`."""
 
-    model: str  # path of a GGUF file or a Hugging Face folder
+    model: str  # path of a GGUF file, a Hugging Face folder or an adapter
     name: str  # what the model is called in `EngineInfo`
+    models_dir: str | None = None  # where an adapter's base is looked for by name
     device: str = "auto"
     dtype: str = "auto"
     max_context: int | None = None  # None: the model's own

@@ -98,6 +98,7 @@ class WorkerClient:
         config = WorkerConfig(
             model=str(model.path),
             name=model.name,
+            models_dir=str(settings.models_dir),
             device=settings.device,
             dtype=settings.dtype,
             max_context=settings.max_context,

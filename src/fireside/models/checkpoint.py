@@ -1,7 +1,8 @@
-"""Weights on disk under one set of names, Hugging Face's, whatever the container: safetensors or GGUF.
+"""Weights on disk under one set of names, Hugging Face's, whatever holds them: safetensors, GGUF, an adapter over one.
 
 Opening a checkpoint maps it, and checks that every tensor the config calls for is there in its right shape and that
-none is left over. `tensor` then hands out views of the map: nothing is read before it is used, nothing is copied.
+none is left over. `tensor` then hands out views of the map: nothing is read before it is used, and nothing copied but
+what an adapter updates.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from fireside.errors import ModelError
 from fireside.gguf import GGMLType, GGUFFile
+from fireside.models.adapter import Adapter, is_adapter, open_base, tensor_names
 from fireside.models.config import ModelConfig
 from fireside.models.gguf_config import config_from_gguf_file
 from fireside.models.local import read_hf_config, safetensors_files, single_gguf
@@ -28,13 +30,18 @@ from fireside.models.quantization import FLOAT_DTYPES, QuantizedTensor, dequanti
 from fireside.models.safetensors_header import read_header
 
 SAFETENSORS_DTYPES = ("F32", "F16", "BF16")
+_TYPE_NAMES = {dtype: kind.name for kind, dtype in FLOAT_DTYPES.items()}
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Opens a .gguf file, a Hugging Face folder, or a folder that holds one .gguf file.
+def open_checkpoint(path: Path, models_dir: Path | None = None) -> Checkpoint:
+    """Opens a .gguf file, a Hugging Face folder, a folder that holds one .gguf file, or an adapter, whose base is
+    looked for in `models_dir`.
 
     Raises `ModelError` naming the file, and the tensor where it is one, for damage and for what is not supported.
     """
+    if is_adapter(path):
+        adapter, base = open_base(path, models_dir)
+        return AdaptedCheckpoint(adapter, open_checkpoint(base))
     if path.is_dir() and any(path.glob("*.safetensors")):
         return SafetensorsCheckpoint(path)
     if path.is_dir():
@@ -99,6 +106,10 @@ class Checkpoint(ABC):
         Raises `KeyError` for a name that is not in `names`.
         """
 
+    @abstractmethod
+    def stored_type(self, name: str) -> str:
+        """The type of that tensor, as in `types`."""
+
     def check_finite(self, name: str, weights: Tensor) -> None:
         """Raises `ModelError` if `weights` of that name (or their scales) hold NaN or infinity, which damage makes."""
         lowest, highest = weights.aminmax()  # NaN wins both; one pass and no mask of the weights' own size
@@ -128,6 +139,7 @@ class SafetensorsCheckpoint(Checkpoint):
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, Path] = {}
+        self._types: dict[str, str] = {}
         self._open: dict[Path, Any] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         types: Counter[str] = Counter()
@@ -138,7 +150,7 @@ class SafetensorsCheckpoint(Checkpoint):
                     raise ModelError(
                         f"{file}: tensor {name} is {stored.dtype}, which is not supported; supported: {supported}"
                     )
-                self._files[name], shapes[name] = file, stored.shape
+                self._files[name], self._types[name], shapes[name] = file, stored.dtype, stored.shape
                 types[stored.dtype] += stored.num_elements
         if not types:
             raise ModelError(f"{folder} holds no tensors")
@@ -160,6 +172,9 @@ class SafetensorsCheckpoint(Checkpoint):
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file}: tensor {name} cannot be read: {error}") from error
         return weights
+
+    def stored_type(self, name: str) -> str:
+        return self._types[name]
 
 
 class GGUFCheckpoint(Checkpoint):
@@ -196,6 +211,44 @@ class GGUFCheckpoint(Checkpoint):
         if len(info.shape) == 2:
             return QuantizedTensor(info.type, (info.shape[0], info.shape[1]), data)
         return dequantize(data, info.type).reshape(info.shape)
+
+    def stored_type(self, name: str) -> str:
+        return self._file.tensors[self._spelling[name]].type.name
+
+
+class AdaptedCheckpoint(Checkpoint):
+    """A base's weights with an adapter's updates added, matrix by matrix as each is asked for.
+
+    An updated matrix is a copy in the base's own float type, or in `dtype` where the base is quantised.
+    Raises `ModelError` if the adapter does not fit the base.
+    """
+
+    def __init__(self, adapter: Adapter, base: Checkpoint, dtype: torch.dtype = torch.bfloat16) -> None:
+        self._adapter, self._base, self._dtype = adapter, base, dtype
+        self._updated = frozenset(adapter.updated(base.shapes))
+        types = Counter(base.types)
+        for name in self._updated:
+            types[base.stored_type(name)] -= prod(base.shapes[name])
+            types[self.stored_type(name)] += prod(base.shapes[name])
+        super().__init__(adapter.folder, base.config, +types)
+        self._factors = safe_open(adapter.weights, framework="pt")
+
+    def tensor(self, name: str) -> Tensor | QuantizedTensor:
+        stored = self._base.tensor(name)
+        if name not in self._updated:
+            return stored
+        try:
+            a, b = (self._factors.get_tensor(own).float() for own in tensor_names(name))  # type: ignore[no-untyped-call]
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{self._adapter.weights}: the update of {name} cannot be read: {error}") from error
+        dtype = self._dtype if isinstance(stored, QuantizedTensor) else stored.dtype
+        weights = stored.dequantize() if isinstance(stored, QuantizedTensor) else stored.float()
+        return torch.addmm(weights, b, a, alpha=self._adapter.scaling).to(dtype)
+
+    def stored_type(self, name: str) -> str:
+        stored = self._base.stored_type(name)
+        is_quantized = stored not in SAFETENSORS_DTYPES
+        return _TYPE_NAMES[self._dtype] if name in self._updated and is_quantized else stored
 
 
 def _as_float(data: Tensor, kind: GGMLType) -> Tensor:

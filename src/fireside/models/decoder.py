@@ -10,6 +10,7 @@ from fireside.models.checkpoint import Checkpoint
 from fireside.models.config import ModelConfig
 from fireside.models.layers import Attend, CausalAttention, DecoderLayer, Embedding, Linear, RMSNorm
 from fireside.models.quantization import QuantizedTensor
+from fireside.models.quantized_layers import QuantizedEmbedding, QuantizedLinear
 from fireside.models.rope import rope_angles, rope_frequencies
 
 
@@ -74,22 +75,32 @@ class Decoder(nn.Module):
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """[..., hidden_size] to [..., vocab_size], in the weights' dtype."""
+        return F.linear(hidden_states, self.head_weight)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[vocab_size, hidden_size]; made at each call where it is quantised."""
         head = self.model.embed_tokens if self.lm_head is None else self.lm_head
-        return F.linear(hidden_states, head.weight)
+        return head.weight
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.model.embed_tokens.weight.dtype
+        return self.model.norm.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.model.embed_tokens.weight.device
+        return self.model.norm.weight.device
 
 
 def load_decoder(
-    checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    checkpoint: Checkpoint,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    *,
+    keep_quantized: bool = False,
 ) -> Decoder:
-    """A decoder with the checkpoint's weights, dequantised where they are quantised.
+    """A decoder with the checkpoint's weights, dequantised where they are quantised, or with `keep_quantized` in
+    layers of `quantized_layers.py`, which cannot train.
 
     Memory: the decoder's own, and one tensor (of a quantised one a chunk) of the mapped file at a time.
     Raises `ModelError` naming the tensor if one holds NaN or infinity, which damage looks like.
@@ -98,12 +109,19 @@ def load_decoder(
         decoder = Decoder(checkpoint.config)
     for name in checkpoint.names:
         stored = checkpoint.tensor(name)
+        owner, _, attribute = name.rpartition(".")
+        if keep_quantized and isinstance(stored, QuantizedTensor):
+            for _, chunk in stored.chunks():
+                checkpoint.check_finite(name, chunk)
+            stored = stored.to(device)
+            is_embedding = isinstance(decoder.get_submodule(owner), Embedding)
+            decoder.set_submodule(owner, QuantizedEmbedding(stored) if is_embedding else QuantizedLinear(stored))
+            continue
         weights = torch.empty(checkpoint.shapes[name], dtype=dtype, device=device)
         if isinstance(stored, QuantizedTensor):
             stored.dequantize_into(weights)
         else:
             weights.copy_(stored)
         checkpoint.check_finite(name, weights)
-        owner, _, attribute = name.rpartition(".")
         setattr(decoder.get_submodule(owner), attribute, nn.Parameter(weights))
     return decoder

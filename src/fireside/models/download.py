@@ -20,7 +20,8 @@ from fireside.models import wheel
 from fireside.models.catalog import CATALOG, CatalogEntry, HubSource, Source, find_entry
 from fireside.models.fetching import PullObserver, SourceFailed, check_sha256, move_into_place, storage_error
 from fireside.models.json_file import read_json
-from fireside.models.local import DEFAULT_ALIAS, RECORD_FILE, LocalModel, is_model_name, open_model
+from fireside.models.local import DEFAULT_ALIAS, LocalModel, open_model
+from fireside.models.names import RECORD_FILE, is_model_name
 
 
 @dataclass(frozen=True)

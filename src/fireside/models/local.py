@@ -1,7 +1,8 @@
 """What a model on disk is: its config, generation defaults, chat template and licence. Free of torch.
 
 A model is a GGUF file, or a folder in Hugging Face's layout (`config.json`, safetensors, `tokenizer.json`), or a
-folder that holds one GGUF file. `fireside pull` keeps each in a folder of its own below `FIRESIDE_HOME/models`.
+folder that holds one GGUF file, or an adapter in PEFT's format, whose base is one of the others. `fireside pull` keeps
+each in a folder of its own below `FIRESIDE_HOME/models`.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fireside.errors import ModelError
 from fireside.gguf import GGUFFile
+from fireside.models.adapter import is_adapter, open_base
 from fireside.models.config import ModelConfig, config_from_hf
 from fireside.models.fields import Fields
 from fireside.models.gguf_config import config_from_gguf_file
 from fireside.models.json_file import read_json, read_text
+from fireside.models.names import RECORD_FILE, is_model_name
 from fireside.models.safetensors_header import read_header
 
 if TYPE_CHECKING:
     from fireside.settings import Settings
     from fireside.tokenizers.tokenizer import Tokenizer
 
-RECORD_FILE = "fireside.json"  # where `pull` notes where a model came from, its licence and how to sample it
 DEFAULT_ALIAS = "default"  # always means the default model
 
 # Tokens that end a turn in the supported families. A GGUF names one eos id, which for Llama 3 and some Qwen files is
@@ -59,18 +61,19 @@ class LocalModel:
     """A model on disk that passed the checks that need no weights: it is whole and of a supported family.
 
     `path` is the GGUF file or the folder. `weight_type` is the type of most weights ("Q4_1", "BF16").
-    `size_bytes` counts the files that hold weights.
+    `size_bytes` counts the files that hold weights. `base` is what an adapter adapts; `weight_type` is then its base's.
     """
 
     name: str
     path: Path
-    format: Literal["gguf", "safetensors"]
+    format: Literal["gguf", "safetensors", "adapter"]
     config: ModelConfig
     generation: GenerationDefaults
     chat_template: str | None
     weight_type: str
     size_bytes: int
     license: str | None
+    base: LocalModel | None = None
 
     def load_tokenizer(self) -> Tokenizer:
         """Raises `ModelError` if there is none that can be used."""
@@ -79,6 +82,8 @@ class LocalModel:
         if self.format == "gguf":
             return Tokenizer.from_gguf(GGUFFile(self.path))
         path = self.path / "tokenizer.json"
+        if self.base is not None and not path.is_file():
+            return self.base.load_tokenizer()
         if not path.is_file():
             raise ModelError(
                 f"{self.path} has no tokenizer.json: save it with transformers' AutoTokenizer, which writes one"
@@ -95,13 +100,16 @@ class DamagedModel:
     reason: str
 
 
-def open_model(path: Path, name: str | None = None) -> LocalModel:
-    """Describes the model at `path`; `name` defaults to the file's or folder's own.
+def open_model(path: Path, name: str | None = None, models_dir: Path | None = None) -> LocalModel:
+    """Describes the model at `path`; `name` defaults to the file's or folder's own. An adapter's base is looked for in
+    `models_dir`.
 
     Raises `ModelError` naming the file for damage, truncation and everything that is not supported.
     """
     path = path.expanduser()
     if path.is_dir():
+        if is_adapter(path):
+            return _open_adapter(path, name or path.resolve().name, models_dir)
         if any(path.glob("*.safetensors")):
             return _open_safetensors(path, name or path.resolve().name)
         return _open_gguf(single_gguf(path), name or path.resolve().name, read_json(path / RECORD_FILE))
@@ -109,7 +117,7 @@ def open_model(path: Path, name: str | None = None) -> LocalModel:
         raise ModelError(f"{path} does not exist")
     if path.suffix.lower() != ".gguf":
         raise ModelError(f"{path} is not a model: a model is a .gguf file or a folder with config.json and safetensors")
-    return _open_gguf(path, name or path.stem, {})
+    return _open_gguf(path, name or path.stem, read_json(path.parent / RECORD_FILE))
 
 
 def list_models(home: Path) -> list[LocalModel | DamagedModel]:
@@ -122,7 +130,7 @@ def list_models(home: Path) -> list[LocalModel | DamagedModel]:
         if path.name.startswith(".") or not (path.is_dir() or path.is_symlink()):
             continue
         try:
-            found.append(open_model(path, path.name))
+            found.append(open_model(path, path.name, directory))
         except ModelError as error:
             found.append(DamagedModel(path.name, path, str(error)))
     return found
@@ -135,21 +143,16 @@ def resolve_model(name_or_path: str, settings: Settings) -> LocalModel:
     """
     wanted = settings.model if name_or_path == DEFAULT_ALIAS else name_or_path
     if is_model_name(wanted) and (folder := settings.models_dir / wanted).is_dir():
-        return open_model(folder, wanted)
+        return open_model(folder, wanted, settings.models_dir)
     path = Path(wanted).expanduser()
     if path.exists():
-        return open_model(path)
+        return open_model(path, models_dir=settings.models_dir)
     if is_model_name(wanted):
         raise ModelError(
             f"there is no model {wanted!r} in {settings.models_dir}: fireside models lists those that are there, and "
             "fireside pull fetches others"
         )
     raise ModelError(f"there is no model at {path}")
-
-
-def is_model_name(text: str) -> bool:
-    """Whether `text` can name a folder below `models`: no separators, no leading dot, nothing that climbs out."""
-    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text) is not None and not text.lower().endswith(".gguf")
 
 
 def read_hf_config(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
@@ -218,6 +221,26 @@ def _open_safetensors(folder: Path, name: str) -> LocalModel:
         weight_type=_commonest(types, folder),
         size_bytes=sum(file.stat().st_size for file in files),
         license=_hf_license(folder),
+    )
+
+
+def _open_adapter(folder: Path, name: str, models_dir: Path | None) -> LocalModel:
+    """What the adapter's folder does not say of text and sampling, its base says."""
+    adapter, path = open_base(folder, models_dir)
+    base = open_model(path)
+    adapter.stored()
+    has_own = (folder / "generation_config.json").is_file()
+    return LocalModel(
+        name=name,
+        path=folder,
+        format="adapter",
+        config=base.config,
+        generation=_hf_generation(folder, {}, base.config.vocab_size) if has_own else base.generation,
+        chat_template=hf_chat_template(folder) or base.chat_template,
+        weight_type=base.weight_type,
+        size_bytes=adapter.weights.stat().st_size,
+        license=_hf_license(folder) or base.license,
+        base=base,
     )
 
 

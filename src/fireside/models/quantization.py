@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,11 +41,23 @@ class QuantizedTensor:
 
     def dequantize_into(self, out: Tensor) -> Tensor:
         """Writes the weights into `out` [rows, columns], of any float dtype on any device, a chunk at a time."""
+        for rows, weights in self.chunks():
+            out[rows].copy_(weights)
+        return out
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """All weights, float32, so many rows at a time that the temporaries stay small."""
         rows_per_chunk = max(1, _WEIGHTS_PER_CHUNK // self.shape[1])
         for start in range(0, self.shape[0], rows_per_chunk):
             rows = slice(start, start + rows_per_chunk)
-            out[rows].copy_(dequantize(self.data[rows], self.type))
-        return out
+            yield rows, dequantize(self.data[rows], self.type)
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Those rows, float32 [..., columns], for `indices`, int64 [...]."""
+        return dequantize(self.data[indices], self.type)
+
+    def to(self, device: torch.device | str) -> QuantizedTensor:
+        return QuantizedTensor(self.type, self.shape, self.data.to(device))
 
 
 def dequantize(data: Tensor, kind: GGMLType) -> Tensor:

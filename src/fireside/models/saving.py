@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fireside.errors import ModelError
+from fireside.models.checkpoint import Checkpoint
 from fireside.models.config import config_to_hf
 from fireside.models.decoder import Decoder
+from fireside.models.quantization import QuantizedTensor
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -24,7 +27,7 @@ DEFAULT_SHARD_BYTES = 5_000_000_000  # as transformers shards
 
 
 def save_pretrained(
-    decoder: Decoder,
+    model: Decoder | Checkpoint,
     folder: Path,
     *,
     dtype: torch.dtype | None = None,
@@ -35,16 +38,26 @@ def save_pretrained(
 ) -> None:
     """Writes a folder that `transformers.AutoModelForCausalLM.from_pretrained` loads unchanged.
 
-    The folder appears at once, complete: everything is written and flushed beside it and then renamed. `dtype` is
-    that of the stored weights (default: the decoder's). `extra_config` joins `config.json` (`eos_token_id`, ...);
-    `files` are written as given (`tokenizer.json`, `generation_config.json`, ...).
+    `dtype` is that of the stored weights (default: a decoder's own, of a checkpoint bfloat16). `extra_config` joins
+    `config.json` (`eos_token_id`, ...); `files` are written as given (`tokenizer.json`, `generation_config.json`, ...).
+    Memory: a shard of the stored weights. The rest is as in `write_folder`.
+    """
+    dtype = dtype or (model.dtype if isinstance(model, Decoder) else torch.bfloat16)
+    raw = config_to_hf(model.config) | {"dtype": str(dtype).removeprefix("torch.")} | dict(extra_config or {})
+    texts: dict[str, str | bytes] = {"config.json": _json(raw), **(files or {})}
+    write_folder(folder, lambda staged: _write_weights(model, dtype, staged, max_shard_bytes), texts, overwrite)
+
+
+def write_folder(
+    folder: Path, write: Callable[[Path], None], files: Mapping[str, str | bytes], overwrite: bool = False
+) -> None:
+    """Fills a model's folder by `write`, and with `files` as given.
+
+    It appears at once, complete: everything is written and flushed beside it and then renamed.
 
     Raises `ModelError` if the folder exists and `overwrite` is false, or if it cannot be written.
     """
-    dtype = dtype or decoder.dtype
-    raw = config_to_hf(decoder.config) | {"dtype": str(dtype).removeprefix("torch.")} | dict(extra_config or {})
-    texts: dict[str, str | bytes] = {"config.json": _json(raw), **(files or {})}
-    for name in texts:
+    for name in files:
         if Path(name).name != name:
             raise ValueError(f"{name!r} is not the name of a file inside a model's folder")
     if folder.exists() and not overwrite:
@@ -54,8 +67,8 @@ def save_pretrained(
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial") as partial:
             staged = Path(partial) / "new"
             staged.mkdir()
-            _write_weights(decoder, dtype, staged, max_shard_bytes)
-            for name, content in texts.items():
+            write(staged)
+            for name, content in files.items():
                 (staged / name).write_bytes(content.encode() if isinstance(content, str) else content)
             for path in staged.iterdir():
                 flush(path)
@@ -91,24 +104,29 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_weights(decoder: Decoder, dtype: torch.dtype, folder: Path, max_shard_bytes: int) -> None:
+def _write_weights(model: Decoder | Checkpoint, dtype: torch.dtype, folder: Path, max_shard_bytes: int) -> None:
     """One file, or shards and their index where the weights are more than `max_shard_bytes`."""
-    parameters = dict(decoder.named_parameters())
-    shards = list(
-        _shards({name: weights.numel() * dtype.itemsize for name, weights in parameters.items()}, max_shard_bytes)
-    )
+    if isinstance(model, Checkpoint):
+        get: Callable[[str], Tensor | QuantizedTensor] = model.tensor
+        sizes = {name: prod(shape) * dtype.itemsize for name, shape in model.shapes.items()}
+    else:
+        get = dict(model.named_parameters()).__getitem__
+        sizes = {name: weights.numel() * dtype.itemsize for name, weights in model.named_parameters()}
+    shards = list(_shards(sizes, max_shard_bytes))
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = WEIGHTS_FILE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        weights = {name: _stored(parameters[name], dtype) for name in names}
+        weights = {name: _stored(get(name), dtype) for name in names}
         save_file(weights, folder / file, metadata={"format": "pt"})  # transformers insists on the "pt"
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
-        total = sum(weights.numel() for weights in parameters.values()) * dtype.itemsize
+        total = sum(sizes.values())
         (folder / INDEX_FILE).write_text(_json({"metadata": {"total_size": total}, "weight_map": weight_map}))
 
 
-def _stored(weights: Tensor, dtype: torch.dtype) -> Tensor:
+def _stored(weights: Tensor | QuantizedTensor, dtype: torch.dtype) -> Tensor:
+    if isinstance(weights, QuantizedTensor):
+        return weights.dequantize(dtype)
     return weights.detach().to(device="cpu", dtype=dtype).contiguous()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from fireside.data.sources import source_files
+from fireside.errors import RecipeError
 from fireside.models.local import resolve_model
 from fireside.settings import Settings
 from fireside.training.export import check_name
 from fireside.training.hardware import device_of, uses_bf16
-from fireside.training.memory import check_memory, estimate_memory
+from fireside.training.memory import check_memory, estimate_memory, kept_quantized
 from fireside.training.recipe import Recipe
 from fireside.training.scaling import model_config, plan_stage
 from fireside.training.trackers import check_tracking
+
+_MUCH = 1 << 40
 
 
 def check_recipe(recipe: Recipe, settings: Settings) -> None:
@@ -21,8 +24,14 @@ def check_recipe(recipe: Recipe, settings: Settings) -> None:
         for source in stage.data.sources:
             if not source.path.startswith("hf:"):
                 source_files(source)
-    if recipe.base is not None:
-        config = resolve_model(recipe.base, settings).config
+    base = None if recipe.base is None else resolve_model(recipe.base, settings)
+    if base is not None:
+        config = base.config
+        if base.base is not None and recipe.lora is not None and not recipe.lora.merge:
+            raise RecipeError(
+                f"{base.name} is an adapter of {base.base.name}, and lora.merge = false would make an adapter of an "
+                f"adapter: leave it true, or begin with {base.base.name}"
+            )
     else:
         assert recipe.tokenizer is not None and recipe.model is not None  # the recipe has seen to it
         longest = max(stage.packing.sequence_length for stage in recipe.stages.values())
@@ -34,10 +43,16 @@ def check_recipe(recipe: Recipe, settings: Settings) -> None:
             config,
             is_fine_tuning=name == "sft",
             is_lora=recipe.lora is not None,
-            tokens_per_epoch=1,  # which decides the number of steps only
+            tokens_per_epoch=_MUCH,  # its size is not known yet: of little data, passes may be smaller
             devices=recipe.hardware.devices * recipe.hardware.nodes,
         )
-        is_bf16, shards = uses_bf16(recipe.hardware, device), recipe.hardware.shards
-        check_memory(
-            name, estimate_memory(config, stage, plan, lora=recipe.lora, is_bf16=is_bf16, shards=shards), device
+        estimate = estimate_memory(
+            config,
+            stage,
+            plan,
+            lora=recipe.lora,
+            is_bf16=uses_bf16(recipe.hardware, device),
+            shards=recipe.hardware.shards,
+            quantized_bytes=kept_quantized(base, recipe.lora),
         )
+        check_memory(name, estimate, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import Any
 import torch
 
 from fireside.errors import RunError
+from fireside.models.adapter import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, BASE_DIGEST, read_adapter
+from fireside.models.checkpoint import AdaptedCheckpoint, Checkpoint, open_checkpoint
 from fireside.models.decoder import Decoder
+from fireside.models.digest import content_digest
 from fireside.models.json_file import read_json, read_text
-from fireside.models.local import RECORD_FILE, LocalModel, resolve_model
-from fireside.models.saving import save_pretrained
+from fireside.models.local import LocalModel, resolve_model
+from fireside.models.names import RECORD_FILE
+from fireside.models.saving import save_pretrained, write_folder
 from fireside.models.text_parts import template_for
 from fireside.settings import Settings
 from fireside.tokenizers.chat_template import ChatTemplate
@@ -95,22 +100,56 @@ def check_name(name: str, settings: Settings, *, base: str | None = None) -> Non
         raise RunError(f"a model {name!r} is there already, and was not trained here: give the recipe another name")
 
 
-def export_model(decoder: Decoder, text: ModelText, folder: Path, *, run: str, licence: str | None) -> None:
-    """Writes the model where `fireside models` finds it, in place of an earlier run's. Raises `ModelError`."""
-    licence = licence or (text.base.license if text.base else None)
-    record = {"run": run, "base": text.base.name if text.base else None, "license": licence}
+def export_model(
+    decoder: Decoder, text: ModelText, folder: Path, *, run: str, licence: str | None, adapter: Path | None = None
+) -> None:
+    """Writes the model where `fireside models` finds it, in place of an earlier run's: the decoder, or its base with
+    the `adapter` added that was trained over it. Raises `ModelError`."""
+    dtype = _stored_dtype(decoder, text)
+    model: Decoder | Checkpoint = decoder
+    if adapter is not None:
+        # From its file and not from the decoder, whose weights may be quantised, or take twice the memory.
+        assert text.base is not None  # the recipe has seen to it
+        base = open_checkpoint(text.base.path, models_dir=folder.parent)
+        model = AdaptedCheckpoint(read_adapter(adapter), base, dtype)
     save_pretrained(
-        decoder,
+        model,
         folder,
-        dtype=_stored_dtype(decoder, text),
+        dtype=dtype,
         extra_config={"eos_token_id": text.generation["eos_token_id"]},
         files={
             **text.files,
             "generation_config.json": json.dumps(text.generation, indent=2) + "\n",
-            RECORD_FILE: json.dumps(record, indent=2) + "\n",
+            RECORD_FILE: _record(text, run, licence),
         },
         overwrite=True,
     )
+
+
+def export_adapter(adapter: Path, text: ModelText, folder: Path, *, run: str, licence: str | None) -> None:
+    """As `export_model`, but the adapter alone: tokenizer, template and sampling are those of its base."""
+    assert text.base is not None  # the recipe has seen to it
+
+    def copy(staged: Path) -> None:
+        for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE):
+            shutil.copyfile(adapter / name, staged / name)
+
+    record = _record(text, run, licence, **{BASE_DIGEST: content_digest(text.base.path)})
+    write_folder(folder, copy, {RECORD_FILE: record}, overwrite=True)
+
+
+def base_reference(base: LocalModel, settings: Settings) -> str:
+    """What an adapter calls its base: the name it has here, so that the models folder may move, or where it is."""
+    path = base.path.absolute()
+    folders = [one for one in (path, path.parent) if one.parent == settings.models_dir.absolute()]
+    return folders[0].name if folders else str(path)
+
+
+def _record(text: ModelText, run: str, licence: str | None, **more: str) -> str:
+    base = text.base
+    licence = licence or (base.license if base else None)
+    record = {"run": run, "base": base.name if base else None, "license": licence, **more}
+    return json.dumps(record, indent=2) + "\n"
 
 
 def _stored_dtype(decoder: Decoder, text: ModelText) -> torch.dtype:

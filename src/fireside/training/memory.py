@@ -11,9 +11,10 @@ import torch
 
 from fireside.engine.resources import available_memory
 from fireside.errors import OutOfMemoryError
-from fireside.models.checkpoint import expected_shapes
+from fireside.models.checkpoint import SAFETENSORS_DTYPES, expected_shapes
 from fireside.models.config import ModelConfig
 from fireside.models.fetching import format_bytes
+from fireside.models.local import LocalModel
 from fireside.training.attention import LONGEST_DENSE
 from fireside.training.cross_entropy import CHUNK_BYTES
 from fireside.training.recipe import LoraConfig, OptimizerKind, StageConfig
@@ -43,10 +44,27 @@ class MemoryEstimate:
         return f"{format_bytes(self.total)} ({parts})"
 
 
+def kept_quantized(base: LocalModel | None, lora: LoraConfig | None) -> int | None:
+    """Bytes of a base whose weights stay in their blocks while its updates train; None: they are unfolded."""
+    if base is None or base.format != "gguf" or base.weight_type in SAFETENSORS_DTYPES:
+        return None
+    return base.size_bytes if lora is not None and lora.quantized_base else None
+
+
 def estimate_memory(
-    config: ModelConfig, stage: StageConfig, plan: Plan, *, lora: LoraConfig | None, is_bf16: bool, shards: int
+    config: ModelConfig,
+    stage: StageConfig,
+    plan: Plan,
+    *,
+    lora: LoraConfig | None,
+    is_bf16: bool,
+    shards: int,
+    quantized_bytes: int | None = None,
 ) -> MemoryEstimate:
-    """An upper estimate of what a stage takes beside Python and PyTorch themselves. shards: see `HardwareConfig`."""
+    """An upper estimate of what a stage takes beside Python and PyTorch themselves.
+
+    shards: see `HardwareConfig`. quantized_bytes: what `kept_quantized` gave.
+    """
     parameters = parameter_count(config)
     trained = parameters if lora is None else lora_parameter_count(config, lora)
     states = 1 if stage.optimizer is OptimizerKind.MUON else 2
@@ -64,9 +82,11 @@ def estimate_memory(
     copies = 2 if is_bf16 else 0  # of every weight, for a forward pass
     average = width * trained if stage.ema_decay is not None else 0
     head_gradient = width * config.vocab_size * config.hidden_size if lora is None else 0
-    if shards == 1:
-        weights, gradients = parameters * (width + copies), trained * width
-    else:
+    weights, gradients = parameters * (width + copies), trained * width
+    if quantized_bytes is not None:  # whole on every device; of the unfolded only the largest at a time: the head
+        unfolded = config.vocab_size * config.hidden_size * (copies or width)
+        weights = quantized_bytes + unfolded + trained * (width + copies)
+    elif shards > 1:
         outside = sum(prod(shape) for name, shape in expected_shapes(config).items() if ".layers." not in name)
         layer = (parameters - outside) // config.num_hidden_layers
         trained_outside = outside if lora is None else 0

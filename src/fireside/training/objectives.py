@@ -39,5 +39,4 @@ def _cross_entropy(decoder: Decoder, batch: Batch, positions: Tensor, attend: At
     hidden = decoder.hidden_states(batch.input_ids, positions, attend)
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    head = decoder.model.embed_tokens if decoder.lm_head is None else decoder.lm_head
-    return summed_cross_entropy(hidden.flatten(0, 1), head.weight, batch.labels.flatten())
+    return summed_cross_entropy(hidden.flatten(0, 1), decoder.head_weight, batch.labels.flatten())

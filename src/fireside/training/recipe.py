@@ -50,6 +50,15 @@ class LoraConfig(RecipeTable):
     rank_stabilized: bool = Field(
         False, description="Scale by alpha / sqrt(rank) instead (https://arxiv.org/abs/2312.03732)."
     )
+    quantized_base: bool = Field(
+        True,
+        description="Keep a quantized base in its blocks, unfolded layer by layer (https://arxiv.org/abs/2305.14314); "
+        "false: unfold it once, which takes several times the memory. A base in floats is not changed.",
+    )
+    merge: bool = Field(
+        True,
+        description="Install the base with the updates added; false: the adapter alone, which needs its base to run.",
+    )
 
 
 class TrainingConfig(RecipeTable):

@@ -7,8 +7,9 @@
 | feed-forward width | 8/3 of the width, rounded up to 64 | Llama |
 | tokens | 20 per weight in a matrix product | Chinchilla, https://arxiv.org/abs/2203.15556 |
 | batch | 2^19 tokens at 11.2e9 tokens of data, falling with their power of 0.383 | https://arxiv.org/abs/2505.13738 |
+| fine-tuning | three epochs, 8192 tokens a step; of little data smaller steps, and 60 at least | |
 | learning rate | 6e-4 at a width of 768, inversely with it, at most 3e-3 | GPT-3, https://arxiv.org/abs/2005.14165 |
-| learning rate, fine-tuning | a thirtieth of that; ten times as much for LoRA | |
+| learning rate, fine-tuning | a thirtieth of that; twenty times as much for LoRA | |
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fireside.training.recipe import ModelShape, StageConfig
 
 _MICRO_BATCH_TOKENS = 8192  # enough for full speed at small widths; memory grows with it
 _FINE_TUNING_EPOCHS = 3.0
+_FINE_TUNING_STEPS = 60  # of a few conversations too: one large step over all of them, thrice, teaches nothing
 _FINE_TUNING_BATCH = 8192
 
 
@@ -82,25 +84,26 @@ def plan_stage(
     Only `micro_rows` depends on the devices. Raises `RecipeError` if there are more of them than rows.
     """
     length = stage.packing.sequence_length
-    epochs = stage.epochs or (_FINE_TUNING_EPOCHS if is_fine_tuning else None)
+    is_by_rule = stage.tokens is None and stage.epochs is None
     if stage.tokens is not None:
         tokens = stage.tokens
-    elif epochs is not None:
-        tokens = math.ceil(epochs * tokens_per_epoch)
+    elif stage.epochs is not None or is_fine_tuning:
+        tokens = math.ceil((stage.epochs or _FINE_TUNING_EPOCHS) * tokens_per_epoch)
     else:
         tokens = 20 * weights_in_products(config)
-    batch = stage.batch_tokens or (_FINE_TUNING_BATCH if is_fine_tuning else _batch_tokens(tokens))
+    by_rule = min(_FINE_TUNING_BATCH, tokens / _FINE_TUNING_STEPS) if is_fine_tuning else _batch_tokens(tokens)
+    batch = stage.batch_tokens or by_rule
     rows = max(1, round(batch / length))  # whatever the devices: a resume may have others
     if rows < devices:
         raise RecipeError(
             f"batch_tokens gives {rows} rows of {length} tokens to a step, and there are {devices} devices: raise it"
         )
     micro = stage.micro_batch_tokens or _MICRO_BATCH_TOKENS
-    steps = max(1, math.ceil(tokens / (rows * length)))
+    steps = max(_FINE_TUNING_STEPS if is_fine_tuning and is_by_rule else 1, math.ceil(tokens / (rows * length)))
     tenth = max(1, math.ceil(steps / 10))
     lr = min(3e-3, 6e-4 * 768 / config.hidden_size)
     if is_fine_tuning:
-        lr *= (10 if is_lora else 1) / 30
+        lr *= (20 if is_lora else 1) / 30
     return Plan(
         steps=steps,
         rows=rows,

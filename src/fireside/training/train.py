@@ -25,17 +25,24 @@ from fireside.evaluation.bits_per_byte import bits_per_byte, token_byte_counts
 from fireside.models.checkpoint import open_checkpoint
 from fireside.models.config import ModelConfig
 from fireside.models.decoder import Decoder, load_decoder
-from fireside.models.local import resolve_model
+from fireside.models.local import LocalModel, resolve_model
 from fireside.settings import Settings
 from fireside.tokenizers.training import train_tokenizer, write_files
 from fireside.training.batches import held_out_batches, training_batches
 from fireside.training.checkpoint import CheckpointStore
 from fireside.training.checks import check_recipe
-from fireside.training.export import ModelText, export_model, text_of_base, text_of_folder
+from fireside.training.export import (
+    ModelText,
+    base_reference,
+    export_adapter,
+    export_model,
+    text_of_base,
+    text_of_folder,
+)
 from fireside.training.hardware import make_fabric, uses_bf16
 from fireside.training.loop import Loop, Outcome
-from fireside.training.lora import add_lora, merge_lora, save_adapter
-from fireside.training.memory import MemoryEstimate, estimate_memory
+from fireside.training.lora import add_lora, save_adapter
+from fireside.training.memory import MemoryEstimate, estimate_memory, kept_quantized
 from fireside.training.objectives import Objective, next_token, next_token_within_documents
 from fireside.training.processes import Processes, Stopped, end_together, is_helper
 from fireside.training.recipe import Recipe, StageConfig
@@ -150,16 +157,24 @@ class _Session:
             devices=self._fabric.world_size,
         )
 
-    def _estimate(self, stage: StageConfig, config: ModelConfig, plan: Plan) -> MemoryEstimate:
-        is_bf16 = uses_bf16(self._recipe.hardware, self._fabric.device)
-        shards = self._recipe.hardware.shards
-        return estimate_memory(config, stage, plan, lora=self._recipe.lora, is_bf16=is_bf16, shards=shards)
+    def _estimate(self, stage: StageConfig, config: ModelConfig, plan: Plan, base: LocalModel | None) -> MemoryEstimate:
+        lora, hardware = self._recipe.lora, self._recipe.hardware
+        return estimate_memory(
+            config,
+            stage,
+            plan,
+            lora=lora,
+            is_bf16=uses_bf16(hardware, self._fabric.device),
+            shards=hardware.shards,
+            quantized_bytes=kept_quantized(base, lora),
+        )
 
     def _text(self) -> ModelText:
         """The tokenizer and chat template: the base model's, or trained once for this run."""
         recipe, folder = self._recipe, self._run.folder / "tokenizer"
         if recipe.base is not None:
-            self._base = model_fingerprint(resolve_model(recipe.base, self._settings).path)
+            path = resolve_model(recipe.base, self._settings).path
+            self._base = model_fingerprint(path, self._settings.models_dir)
             return text_of_base(recipe.base, self._settings)
         assert recipe.tokenizer is not None  # the recipe has seen to it
         if not (folder / "tokenizer_config.json").is_file():
@@ -175,7 +190,11 @@ class _Session:
         """Weights as they are before the first stage. Those of a new model are a function of the seed."""
         recipe = self._recipe
         if text.base is not None:
-            decoder = load_decoder(open_checkpoint(text.base.path))
+            decoder = load_decoder(
+                open_checkpoint(text.base.path, self._settings.models_dir),
+                device=self._fabric.device,
+                keep_quantized=recipe.lora is not None and recipe.lora.quantized_base,
+            )
         else:
             torch.manual_seed(recipe.seed)
             decoder = Decoder(self._config(text.tokenizer.vocab_size))
@@ -234,7 +253,7 @@ class _Session:
         resumed = loop.resume()
         if fabric.is_global_zero:
             self._run.forget_after(name, loop.state.step if resumed else 0)
-            recorder.begin(loop.state, self._estimate(stage, decoder.config, plan), manifest.digest, packing)
+            recorder.begin(loop.state, self._estimate(stage, decoder.config, plan, text.base), manifest.digest, packing)
         outcome = loop.run()
         decoder.eval()
         return outcome
@@ -301,9 +320,13 @@ class _Session:
         folder = self._settings.models_dir / recipe.name
         if not self._fabric.is_global_zero:
             return folder
-        if recipe.lora is not None:
-            save_adapter(decoder, recipe.lora, self._run.folder / "adapter", recipe.base or "")
-            merge_lora(decoder)
-        export_model(decoder, text, folder, run=self._run.name, licence=recipe.licence)
+        adapter = None
+        if recipe.lora is not None and text.base is not None:
+            adapter = self._run.folder / "adapter"
+            save_adapter(decoder, recipe.lora, adapter, base_reference(text.base, self._settings))
+        if adapter is None or recipe.lora is None or recipe.lora.merge:
+            export_model(decoder, text, folder, run=self._run.name, licence=recipe.licence, adapter=adapter)
+        else:
+            export_adapter(adapter, text, folder, run=self._run.name, licence=recipe.licence)
         self._run.update(model=str(folder))
         return folder
