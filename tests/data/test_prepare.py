@@ -366,7 +366,7 @@ def test_the_command(tmp_path: Path) -> None:
     from fireside.cli.main import app
 
     config(tmp_path)
-    (tmp_path / "data.toml").write_text(f'[[sources]]\nname = "texts"\npath = "{tmp_path}/texts.jsonl"\n')
+    (tmp_path / "data.toml").write_text(f'[[sources]]\nname = "texts"\npath = "texts.jsonl"\n')  # beside the file
     command = ["data", "prepare", str(tmp_path / "data.toml"), "--tokenizer", str(small_folder())]
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "set")])
     assert result.exit_code == 0, result.output

@@ -74,11 +74,13 @@ def _read_config(path: Path) -> DataConfig:
 
     from pydantic import ValidationError
 
-    from fireside.data.config import DataConfig
+    from fireside.data.config import DataConfig, anchor_paths
     from fireside.data.documents import DataError
 
     try:
-        return DataConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        anchor_paths(raw, path.absolute().parent)
+        return DataConfig.model_validate(raw)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     except ValidationError as error:

@@ -23,7 +23,10 @@ __all__ = [
     "RepetitionConfig",
     "SourceConfig",
     "TokenizerConfig",
+    "anchor_paths",
 ]
+
+HUGGING_FACE = "hf:"
 
 
 class RecipeTable(BaseModel):
@@ -219,6 +222,35 @@ class DataConfig(RecipeTable):
             if not re.fullmatch(r"[a-z]{2}", language):
                 raise ValueError(f"cleaning.languages: {language!r} is not a two-letter code such as en")
         return self
+
+
+def anchor_paths(raw: Any, folder: Path) -> None:
+    """Makes the paths in the values of a `DataConfig`, as a TOML file has them, absolute, from that file's `folder`.
+
+    Of sources, evaluation files and the classifier. Whatever is malformed is left for validation to name.
+    """
+    if not isinstance(raw, dict):
+        return
+    sources = raw.get("sources")
+    for source in sources if isinstance(sources, list) else ():
+        _anchor(source, "path", folder)
+    cleaning = raw.get("cleaning")
+    if isinstance(cleaning, dict):
+        _anchor(cleaning.get("classifier"), "path", folder)
+        evaluations = cleaning.get("decontaminate")
+        if isinstance(evaluations, list):
+            cleaning["decontaminate"] = [_anchored(path, folder) for path in evaluations]
+
+
+def _anchor(table: Any, key: str, folder: Path) -> None:
+    if isinstance(table, dict) and key in table:
+        table[key] = _anchored(table[key], folder)
+
+
+def _anchored(path: Any, folder: Path) -> Any:
+    if not isinstance(path, str) or not path or path.startswith(HUGGING_FACE):
+        return path
+    return str(folder / Path(path).expanduser())
 
 
 class PackingConfig(RecipeTable):

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fireside.data.chat_formats import BadConversation, Kind, detect, to_openai
-from fireside.data.config import SourceConfig
+from fireside.data.config import HUGGING_FACE, SourceConfig
 from fireside.data.documents import Conversation, DataError, Document, Malformed, Problem
 from fireside.data.files import Row, expand, first_row, format_of, read_jsonl, read_parquet, read_text
-
-HUGGING_FACE = "hf:"
 
 Item = Document | Conversation | Malformed
 
