@@ -26,6 +26,7 @@ from fireside.data.prepare import Progress, prepare
 from fireside.data.shards import Flag, open_dataset
 from fireside.data.tokenizing import document_borders, token_dtype
 from fireside.errors import FiresideError
+from fireside.tokenizers.chat_template import ChatTemplate
 from tests.data.files import chat, prose, write_jsonl, write_parquet
 from tests.tokenizers.small import small_folder, small_parts
 
@@ -183,6 +184,20 @@ def test_nothing_left_to_train_on_says_why(tmp_path: Path) -> None:
 def test_conversations_need_a_template(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="source chats holds conversations"):
         prepare(config(tmp_path), small_parts()[0], tmp_path / "set")
+
+
+def test_a_template_without_system_messages_is_told_them_by_the_user(tmp_path: Path) -> None:
+    talks = [[{"role": "system", "content": "Be brief."}, *chat("Why?", prose(n))] for n in range(5)]
+    write_jsonl(tmp_path / "talks.jsonl", [{"messages": talk} for talk in talks])
+    wanted = config(tmp_path, sources=[{"name": "talks", "path": str(tmp_path / "talks.jsonl")}])
+    tokenizer, own = small_parts()
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + own.source
+    template = ChatTemplate(refusing, bos_token=None, eos_token="<|im_end|>")
+    (source,) = prepare(wanted, tokenizer, tmp_path / "set", template=template).sources
+    assert (source.train.documents + source.validation.documents, source.dropped) == (5, {})
+    assert source.changed["system message put before the user's, as the template takes none"] == 5
+    (chats,) = open_dataset(tmp_path / "set").sources("train")
+    assert "user\nBe brief.\n\nWhy?" in tokenizer.decode(chats.ids(0).tolist())
 
 
 def test_arguments_that_are_not_json_are_counted(tmp_path: Path) -> None:
@@ -366,7 +381,7 @@ def test_the_command(tmp_path: Path) -> None:
     from fireside.cli.main import app
 
     config(tmp_path)
-    (tmp_path / "data.toml").write_text(f'[[sources]]\nname = "texts"\npath = "texts.jsonl"\n')  # beside the file
+    (tmp_path / "data.toml").write_text('[[sources]]\nname = "texts"\npath = "texts.jsonl"\n')  # beside the file
     command = ["data", "prepare", str(tmp_path / "data.toml"), "--tokenizer", str(small_folder())]
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "set")])
     assert result.exit_code == 0, result.output

@@ -35,7 +35,7 @@ from fireside.tokenizers.chat_template import ChatTemplate
 from fireside.tokenizers.tokenizer import Tokenizer
 
 EXAMPLES = 10  # of malformed rows that the manifest shows
-_CHANGES = frozenset({Reason.UNICODE, Reason.PII})
+_CHANGES = frozenset({Reason.UNICODE, Reason.PII, Reason.FOLDED})
 
 
 @dataclass(frozen=True)

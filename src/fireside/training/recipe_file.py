@@ -24,7 +24,8 @@ _BUDGETS = {"tokens": "epochs", "epochs": "tokens"}  # each says how long to tra
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in the TOML file `path`, with `overrides` such as "training.lr=3e-4" laid over it.
 
-    Paths of data (sources, evaluation files, a classifier) are taken from the recipe's own folder. Raises `RecipeError` naming file and key.
+    Paths of data (sources, evaluation files, a classifier) are taken from the recipe's own folder. Raises
+    `RecipeError` naming file and key.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
