@@ -242,16 +242,32 @@ def test_texts_for_a_tokenizer(tmp_path: Path) -> None:
 def test_hugging_face_datasets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def load_dataset(name: str, subset: str | None, *, split: str, streaming: bool) -> Any:
-        asked.append((name, subset, split, streaming))
+    def load_dataset(name: str, subset: str | None, *, split: str, revision: str, streaming: bool) -> Any:
+        asked.append((name, subset, split, revision, streaming))
         return iter([{"text": "one"}, {"text": "two"}])
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    assert texts("hf:someone/something", subset="en", hf_split="test") == ["one", "two"]
-    assert set(asked) == {("someone/something", "en", "test", True)}
+    assert texts("hf:someone/something", subset="en", hf_split="test", revision="v1") == ["one", "two"]
+    assert set(asked) == {("someone/something", "en", "test", "v1", True)}
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="pip install datasets"):
         read("hf:someone/something")
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonl", "parquet", "gzip"])
+def test_bytes_that_were_read_are_told(tmp_path: Path, kind: str) -> None:
+    rows = [{"text": f"{n} " * 500} for n in range(300)]
+    path = tmp_path / f"a.{'jsonl.gz' if kind == 'gzip' else 'txt' if kind == 'text' else kind}"
+    if kind == "parquet":
+        write_parquet(path, rows)
+    else:
+        write_jsonl(path, rows)
+        if kind == "gzip":
+            path.write_bytes(gzip.compress(path.read_bytes()))
+    heard: list[int] = []
+    assert list(read_source(SourceConfig(name="a", path=str(path)), heard.append))
+    assert abs(sum(heard) - path.stat().st_size) < 10
+    assert kind != "parquet" or len(heard) == 5
 
 
 @pytest.mark.parametrize(

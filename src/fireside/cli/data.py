@@ -25,7 +25,7 @@ def prepare(
 ) -> None:
     """Read, clean, tokenise and divide data into a dataset."""
     needs_training()
-    from fireside.cli.progress import Status
+    from fireside.cli.progress import Status, time_left
     from fireside.data.prepare import Progress
     from fireside.data.prepare import prepare as prepare_dataset
     from fireside.models.text_parts import load_text_parts
@@ -39,7 +39,7 @@ def prepare(
             rate = progress.bytes / 1e6 / status.seconds
             status.say(
                 f"{progress.source}: {progress.documents:,} documents, {progress.kept:,} kept, "
-                f"{progress.tokens / 1e6:,.1f}M tokens, {rate:.1f} MB/s"
+                f"{progress.tokens / 1e6:,.1f}M tokens, {rate:.1f} MB/s{time_left(progress.share, status.seconds)}"
             )
 
         try:

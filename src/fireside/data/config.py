@@ -69,6 +69,12 @@ class SourceConfig(RecipeTable):
     encoding: str = Field(default="utf-8", description="Of text files without a byte order mark.")
     subset: str | None = Field(default=None, description="A Hugging Face dataset's configuration.")
     hf_split: str = Field(default="train", description="A Hugging Face dataset's split.")
+    revision: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A Hugging Face dataset's branch, tag or commit; none: its default branch. The "
+        "commit that this is at first is noted in the manifest, and kept.",
+    )
     use: Literal["split", "train", "validation"] = Field(
         default="split", description="Divide by each document's hash into training and validation, or take all for one."
     )

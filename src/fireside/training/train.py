@@ -200,7 +200,7 @@ class _Session:
                 text.tokenizer,
                 folder,
                 template=text.template,
-                on_progress=lambda at: self._watch(f"{at.source}: {at.documents:,} documents, {at.tokens:,} tokens"),
+                on_progress=lambda at: self._watch(str(at)),
             )
         dataset = Dataset(folder, manifest)
         length = stage.packing.sequence_length
