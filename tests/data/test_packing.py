@@ -215,6 +215,19 @@ def test_sources_are_mixed_by_weight() -> None:
         assert 0.6 < sum(label < 50_000 for label in inputs) / len(inputs) < 0.9
 
 
+def test_sources_without_a_weight_divide_what_is_left_by_size() -> None:
+    sources = [
+        documents("a", [20] * 10, weight=0.5),
+        documents("b", [20] * 300, first=50_000),
+        documents("c", [20] * 100, first=90_000),
+    ]
+    batches = PretrainingBatches(sources, config(64, window_rows=8), rows=8)
+    batch_list = [batches.next_batch() for _ in range(20)]
+    firsts = np.array([label for batch in batch_list for _, label in pairs(batch)])
+    found = [(firsts < 50_000).mean(), ((firsts >= 50_000) & (firsts < 90_000)).mean(), (firsts >= 90_000).mean()]
+    assert found == pytest.approx([0.5, 0.375, 0.125], abs=0.02)
+
+
 def test_the_mix_is_kept_over_windows() -> None:
     """One row a window, and one document a row: only what earlier windows took can say whose turn it is."""
     sources = [documents("a", [21] * 40, weight=3), documents("b", [21] * 40, first=50_000, weight=1)]
@@ -229,7 +242,7 @@ def test_without_weights_every_source_lasts_an_epoch() -> None:
     seen = Counter(pair for _ in range(10) for pair in pairs(batches.next_batch()))
     assert set(seen.values()) == {1}
     assert len(seen) == 1200
-    with pytest.raises(DataError, match="give all of them one, or none"):
+    with pytest.raises(DataError, match="give every source a weight"):
         PretrainingBatches([documents("a", [5], weight=1), documents("b", [5])], config(8), rows=1)
 
 

@@ -227,7 +227,7 @@ def test_what_nobody_answers_is_left_out(tmp_path: Path) -> None:
     assert found.messages == MESSAGES
 
 
-def test_texts_for_a_tokenizer(tmp_path: Path) -> None:
+def test_every_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("prose")
     write_jsonl(tmp_path / "b.jsonl", [{"messages": MESSAGES}])
     sources = (
@@ -274,7 +274,7 @@ def test_bytes_that_were_read_are_told(tmp_path: Path, kind: str) -> None:
     ("sources", "said"),
     [
         ([{"name": "a", "path": "x"}, {"name": "a", "path": "y"}], "two sources are named 'a'"),
-        ([{"name": "a", "path": "x", "weight": 1}, {"name": "b", "path": "y"}], "give all of them one, or none"),
+        ([{"name": "a", "path": "x", "weight": 1}, {"name": "b", "path": "y"}], "add up to 1: "),
         ([{"name": "A B", "path": "x"}], "name"),
         ([{"name": "a", "path": "x", "colour": "red"}], "colour"),
         ([], "at least 1"),

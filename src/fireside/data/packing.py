@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fireside.data.batch import IGNORED, Batch
 from fireside.data.config import PackingConfig
 from fireside.data.documents import DataError
+from fireside.data.mixing import shares
 from fireside.data.order import order_key, shuffled
 from fireside.data.row_packing import Piece, pack_rows
 from fireside.data.segments import Segments, segment_conversations, segment_documents
@@ -93,12 +94,11 @@ class PackedBatches:
         self._dropped_targets = sum(segments.dropped_targets for _, segments in pairs)
         if not self._sources:
             raise DataError("there is nothing to train on: no source has a document with a token to learn")
-        self._weights = [
-            float(segments.positions) if source.weight is None else source.weight
-            for source, segments in zip(self._sources, self._segments, strict=True)
-        ]
-        if any(source.weight is None for source in sources) != all(source.weight is None for source in sources):
-            raise DataError("some sources have a weight and some have none: give all of them one, or none")
+        try:
+            sizes = [segments.positions for segments in self._segments]
+            self._weights = shares([source.weight for source in self._sources], sizes)
+        except ValueError as error:
+            raise DataError(str(error)) from error
         self._fingerprint = self._identity()
         self._orders = [
             _Order(source.name, len(s), config.seed) for source, s in zip(self._sources, self._segments, strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +17,11 @@ from fireside.data.cleaning.outcome import Reason
 from fireside.data.config import DataConfig, SourceConfig
 from fireside.data.documents import Conversation, DataError, Document, Malformed
 from fireside.data.inputs import Stamps, find_existing, record_inputs, write_stamps
-from fireside.data.manifest import MANIFEST_FILE, SPLITS, TOKENIZER_FILE, Manifest, SourceRecord, Split
+from fireside.data.manifest import MANIFEST_FILE, SPLITS, TOKENIZER_FILE, Manifest, SourceRecord
 from fireside.data.parallel import Pool
 from fireside.data.shards import ShardWriter, flush_folder
 from fireside.data.sources import read_source
+from fireside.data.split import split_of
 from fireside.data.tokenizing import Prepared, WorkerSetup
 from fireside.tokenizers.chat_template import ChatTemplate
 from fireside.tokenizers.tokenizer import Tokenizer
@@ -57,9 +57,9 @@ def prepare(
     """Makes the dataset that `config` describes in `folder`, and returns its manifest.
 
     A folder that already holds just that dataset is left as it is; one with another is refused. Files are hashed for
-    this only if their sizes or times are others, and a dataset of the hub stays the commit that it was. The folder appears at
-    once, when all is written: an end at any moment leaves nothing that could be taken for a dataset. Results depend
-    neither on the number of processes nor on the time.
+    this only if their sizes or times are others, and a dataset of the hub stays the commit that it was. The folder
+    appears at once, when all is written: an end at any moment leaves nothing that could be taken for a dataset.
+    Results depend neither on the number of processes nor on the time.
 
     `template` renders conversations; without one they are an error. Raises `DataError`.
     """
@@ -120,10 +120,8 @@ class _Preparation:
         deduplication = config.cleaning.deduplication
         self._deduplicator = Deduplicator(deduplication) if deduplication else None
         self._read = 0  # bytes of the sources' files
-        is_known = all(
-            record.files and s.limit is None for record, s in zip(manifest.sources, config.sources, strict=True)
-        )
-        self._to_read = sum(file.bytes for s in manifest.sources for file in s.files) if is_known else None
+        reads_all = all(record.files for record in manifest.sources) and all(s.limit is None for s in config.sources)
+        self._to_read = sum(file.bytes for record in manifest.sources for file in record.files) if reads_all else None
 
     def run(self) -> Manifest:
         (self._folder / TOKENIZER_FILE).write_text(self._tokenizer.to_json(), encoding="utf-8")
@@ -173,7 +171,7 @@ class _Preparation:
             if reason is not None:
                 record.dropped[reason] = record.dropped.get(reason, 0) + 1
             elif prepared.tokenized is not None:
-                split = self._split(source, prepared.exact)
+                split = split_of(self._config, source, prepared.exact)
                 writers[split].add(prepared.tokenized)
                 sums = record.train if split == "train" else record.validation
                 sums.documents += 1
@@ -205,14 +203,6 @@ class _Preparation:
 
     def _duplicate(self, prepared: Prepared) -> Reason | None:
         return None if self._deduplicator is None else self._deduplicator.check(prepared.exact, prepared.near)
-
-    def _split(self, source: SourceConfig, text: int) -> Split:
-        """By a hash of the text and the split's name, so that a document stays where it is whatever comes beside it."""
-        if source.use != "split":
-            return source.use
-        salted = f"{self._config.validation_name} {text}".encode()
-        place = int.from_bytes(hashlib.blake2b(salted, digest_size=8).digest()) / (1 << 64)
-        return "validation" if place < self._config.validation_fraction else "train"
 
     def _report(self, record: SourceRecord) -> None:
         train, validation = record.train, record.validation

@@ -123,8 +123,7 @@ def _document(text: str, identity: str, where: str, config: SourceConfig) -> Doc
 
 
 def read_texts(configs: tuple[SourceConfig, ...]) -> Iterator[str]:
-    """Every text of the sources, those of messages included, but none that is only for validation: what a tokenizer
-    is trained on."""
+    """Every text of the sources, those of messages included, but none that is only for validation."""
     for item in chain.from_iterable(read_source(config) for config in configs if config.use != "validation"):
         if isinstance(item, Document):
             yield item.text
