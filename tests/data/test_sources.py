@@ -166,6 +166,12 @@ FORMS = [
     ("openai", {"conversations": MESSAGES}),
     ("sharegpt", {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}),
     ("alpaca", {"instruction": "Hi", "input": "", "output": "Hello"}),
+    ("pairs", {"question": "Hi", "answer": "Hello"}),
+    ("pairs", {"prompt": "Hi", "completion": "Hello"}),
+    ("pairs", {"prompt": MESSAGES[:1], "completion": MESSAGES[1:]}),
+    ("pairs", {"prompt": json.dumps(MESSAGES[:1]), "response": "Hello"}),
+    ("pairs", {"instruction": "Hi", "context": "", "response": "Hello"}),
+    ("pairs", {"id": 3, "problem": "Hi", "solution": "Hello"}),
 ]
 
 
@@ -178,6 +184,33 @@ def test_forms_of_conversations_are_detected(tmp_path: Path, kind: str, row: dic
     (found,) = read(path)
     assert isinstance(found, Conversation)
     assert found.messages == MESSAGES
+
+
+def test_pairs_with_more_beside(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "Who?", "context": "Ada feeds the cat.", "response": "Ada."},
+        {"system": "Be brief.", "question": "Why?", "answer": "[1] [{}]"},
+        {"question": "Why?", "answer": 5},
+    ]
+    first, second, third = read(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert isinstance(first, Conversation) and isinstance(second, Conversation) and isinstance(third, Malformed)
+    assert first.messages == chat("Who?\n\nAda feeds the cat.", "Ada.")
+    assert second.messages == [{"role": "system", "content": "Be brief."}, *chat("Why?", "[1] [{}]")]
+    assert "a pair has question and answer" in third.detail
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "prose", "question": "Hi", "answer": "Hello"},
+        {"question": "Which?", "choices": ["A", "B"], "answer": "A"},
+        {"question": "Is it?", "passage": "...", "answer": True},
+        {"prompt": "only that"},
+    ],
+)
+def test_rows_that_only_look_like_pairs(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [row])
+    assert source_kind(SourceConfig(name="s", path=str(path))) == "documents"
 
 
 def test_calls_in_every_form(tmp_path: Path) -> None:
@@ -314,6 +347,7 @@ def test_values_of_another_type_are_a_bad_conversation(tmp_path: Path, row: dict
 
 
 KEYS = "messages conversations from value role content tool_calls function name arguments tools instruction output"
+KEYS += " question answer prompt response context"
 KEYS += " history text system type"
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(0, 5) | st.sampled_from(["user", "assistant", "gpt", "tool_call", "[1]"]),
@@ -330,12 +364,13 @@ MESSAGE = st.fixed_dictionaries(
 ROWS = (
     JSON_VALUES
     | st.fixed_dictionaries({"messages": st.lists(MESSAGE, min_size=1, max_size=2)}, optional={"tools": JSON_VALUES})
+    | st.fixed_dictionaries({"prompt": st.lists(MESSAGE, max_size=2) | JSON_VALUES, "completion": JSON_VALUES})
     | st.fixed_dictionaries({"instruction": JSON_VALUES, "output": st.just("x"), "history": JSON_VALUES})
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(ROWS, min_size=1, max_size=5), st.sampled_from(["auto", "openai", "sharegpt", "alpaca"]))
+@given(st.lists(ROWS, min_size=1, max_size=5), st.sampled_from(["auto", "openai", "sharegpt", "alpaca", "pairs"]))
 def test_any_json_value_is_an_item_or_malformed(rows: list[Any], kind: str) -> None:
     with TemporaryDirectory() as folder:
         path = write_jsonl(Path(folder, "a.jsonl"), [{}, *rows])

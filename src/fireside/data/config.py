@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from fireside.data.mixing import shares
 from fireside.tokenizers.training_config import TokenizerConfig
 
 __all__ = [
@@ -56,7 +57,7 @@ class SourceConfig(RecipeTable):
     format: Literal["auto", "text", "jsonl", "parquet"] = Field(
         default="auto", description="How files are read; auto goes by their endings, compressed ones (.gz) included."
     )
-    kind: Literal["auto", "documents", "openai", "sharegpt", "alpaca"] = Field(
+    kind: Literal["auto", "documents", "openai", "sharegpt", "alpaca", "pairs"] = Field(
         default="auto", description="Plain documents or a form of conversations; auto looks at the first row."
     )
     text_field: str = Field(default="text", min_length=1, description="The column or key that holds a document's text.")
@@ -79,7 +80,10 @@ class SourceConfig(RecipeTable):
         default="split", description="Divide by each document's hash into training and validation, or take all for one."
     )
     weight: float | None = Field(
-        default=None, gt=0, description="Share of training tokens, relative to other sources; none: by its size."
+        default=None,
+        gt=0,
+        description="Share of training tokens: relative, where all sources have one; a part of 1, where some have none "
+        "and divide the rest by size. None: by its size.",
     )
     licence: str = Field(default="not stated", min_length=1, description="Licence of the data, noted in the manifest.")
     note: str = Field(default="", description="Provenance in a sentence, noted in the manifest.")
@@ -217,9 +221,8 @@ class DataConfig(RecipeTable):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two sources are named {twice[0]!r}")
-        weighted = [source.weight is not None for source in value if source.use != "validation"]
-        if any(weighted) != all(weighted):
-            raise ValueError("some sources have a weight and some have none: give all of them one, or none")
+        weights = [source.weight for source in value if source.use != "validation"]
+        shares(weights, [1] * len(weights))  # raises
         return value
 
     @model_validator(mode="after")
