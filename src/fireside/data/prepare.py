@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ class _Preparation:
         deduplication = config.cleaning.deduplication
         self._deduplicator = Deduplicator(deduplication) if deduplication else None
         self._read = 0  # bytes of the sources' files
+        self._places: deque[int] = deque()  # how many had been read when each item came that is being prepared
         reads_all = all(record.files for record in manifest.sources) and all(s.limit is None for s in config.sources)
         self._to_read = sum(file.bytes for record in manifest.sources for file in record.files) if reads_all else None
 
@@ -178,7 +180,7 @@ class _Preparation:
                 sums.tokens += len(prepared.tokenized.ids)
                 sums.targets += prepared.tokenized.targets
                 sums.bytes += prepared.tokenized.bytes
-            self._report(record)
+            self._report(record, self._places.popleft())
         for writer in writers.values():
             writer.finish()
             self._manifest.shards += writer.records
@@ -196,6 +198,7 @@ class _Preparation:
                     record.examples.append(str(item))
             else:
                 record.read += 1
+                self._places.append(self._read)
                 yield item
 
     def _count(self, read: int) -> None:
@@ -204,7 +207,7 @@ class _Preparation:
     def _duplicate(self, prepared: Prepared) -> Reason | None:
         return None if self._deduplicator is None else self._deduplicator.check(prepared.exact, prepared.near)
 
-    def _report(self, record: SourceRecord) -> None:
+    def _report(self, record: SourceRecord, read: int) -> None:
         train, validation = record.train, record.validation
         kept = train.documents + validation.documents
         self._on_progress(
@@ -214,7 +217,7 @@ class _Preparation:
                 kept=kept,
                 tokens=train.tokens + validation.tokens,
                 bytes=train.bytes + validation.bytes,
-                share=min(self._read / self._to_read, 1) if self._to_read else None,
+                share=min(read / self._to_read, 1) if self._to_read else None,
             )
         )
 
