@@ -1,10 +1,11 @@
-"""How fast are cleaning and tokenising? Ours and theirs take turns over the same documents, one process each.
+"""How fast are cleaning, tokenising and loading? Ours and theirs take turns over the same documents, one process each.
 
-    .venv/bin/python -m benchmarks.cleaning TEXT.parquet --tokenizer FOLDER [--peers PYTHON] [--rounds 3]
+    .venv/bin/python -m benchmarks.cleaning TEXT.parquet --tokenizer FOLDER [--peers .peers/cleaning/bin/python] [--rounds 3]
 
-Beside our blocks: datatrove's of the same names, in the Python that `--peers` names (pip install datatrove spacy nltk
-regex ftfy). Beside our tokenizer: Hugging Face's `tokenizers` with nothing around it. Figures are megabytes of UTF-8
-per second of processor time, the median of the rounds, so that a busy machine does not decide.
+Beside our blocks: datatrove's of the same names, in the Python that `--peers` names (`make peers`). Beside our
+tokenizer: Hugging Face's `tokenizers` with nothing around it. Figures are megabytes of UTF-8 per second of processor
+time, the median of the rounds, so that a busy machine does not decide. Loading: tokens in packed batches per second of
+processor time, for pretraining and, of conversations, for fine-tuning, with what the packing costs.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import accumulate, takewhile
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 from benchmarks.machine import Machine
 
@@ -95,6 +98,39 @@ def main() -> None:
     print(f"{len(texts):,} documents, {size / 1e6:.1f} MB; tokenizers {tokenizers.__version__}")
     for name, found in sorted(seconds.items()):
         print(f"{name:24} {size / 1e6 / median(found):6.2f} MB/s")
+    measure_loading(arguments.texts, arguments.tokenizer, arguments.megabytes * 1e6)
+
+
+def measure_loading(path: str, tokenizer: str, size: float) -> None:
+    """Of rows of 1,024 of the first `size` bytes, as they are prepared by default."""
+    from fireside.data.config import DataConfig, PackingConfig, SourceConfig
+    from fireside.data.packing import ConversationBatches, PackedBatches, PretrainingBatches
+    from fireside.data.prepare import prepare
+    from fireside.data.shards import Dataset
+    from fireside.data.sources import read_source
+    from fireside.models.text_parts import load_text_parts
+    from fireside.settings import load_settings
+
+    source = SourceConfig(name="texts", path=path)
+    sizes = accumulate(len(repr(item)) for item in read_source(source))
+    source = source.model_copy(update={"limit": sum(1 for _ in takewhile(lambda held: held < size, sizes)) + 1})
+    own, template = load_text_parts(tokenizer, load_settings())
+    with TemporaryDirectory() as folder:
+        data = DataConfig(sources=(source,), validation_fraction=0, processes=1)
+        manifest = prepare(data, own, Path(folder, "data"), template=template)
+        sources = Dataset(Path(folder, "data"), manifest).sources("train")
+        kinds: list[type[PackedBatches]] = [
+            PretrainingBatches,
+            *([ConversationBatches] if sources[0].has_flags else []),
+        ]
+        for kind in kinds:
+            batches = kind(sources, PackingConfig(), rows=8)
+            report = batches.report()
+            seconds = processor_time(lambda held=batches: [held.next_batch() for _ in range(500)])
+            print(
+                f"loading, {kind.__name__:19} {500 * 8 * 1024 / seconds / 1e6:6.2f} million tokens/s; "
+                f"{report.padding:.2%} padding, {report.dropped:.2%} dropped"
+            )
 
 
 def processor_time(work: Callable[[], object]) -> float:

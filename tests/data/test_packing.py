@@ -30,13 +30,16 @@ def documents(name: str, lengths: list[int], *, first: int = 0, weight: float | 
 
 
 def conversations(name: str, shapes: list[list[tuple[str, int]]], *, first: int = 0) -> SourceTokens:
-    """Of messages (role and tokens); the assistant's are targets but for their first token."""
+    """Of messages (role and tokens); the assistant's are targets but for their first token, and a system message at the
+    beginning is the preamble."""
     made = []
     for shape in shapes:
         flags: list[int] = []
         for number, (role, tokens) in enumerate(shape):
             part = [Flag.TARGET * (role == "assistant") for _ in range(tokens)]
             part[0] = (Flag.MESSAGE_START | Flag.TURN_START * (role == "user")) if number else 0
+            if not number and role == "system":
+                part = [Flag.PREAMBLE] * tokens
             flags += part
         made.append((np.arange(first, first + len(flags), dtype=np.uint16), np.array(flags, np.uint8)))
         first += len(flags)
@@ -83,6 +86,20 @@ def test_rows_hold_everything_once(sizes: list[int], largest_gap: int | None) ->
         assert all(len(parts) == 1 for parts in held.values())
     else:  # only the last row may have a gap beyond
         assert all(16 - sum(piece.length for piece in row) <= largest_gap for row in rows[:-1])
+
+
+def test_the_fullest_sum_is_found_where_the_longest_is_not_the_best() -> None:
+    rows = pack_rows([6, 5, 5, 4, 3, 3, 2, 2], 10, largest_gap=None)
+    assert [sorted(piece.length for piece in row) for row in rows] == [[4, 6], [5, 5], [2, 2, 3, 3]]
+    sizes = [51, 27, 26, 23] * 20  # best fit puts 27 beside 51, and then nothing fits
+    assert len(pack_rows(sizes, 100, largest_gap=None)) == 27  # it needs 30
+
+
+def test_rows_of_chats_are_nearly_full() -> None:
+    """Lengths such as those of school sums with their answers: a row has room for five or so."""
+    sizes = (np.random.default_rng(0).gamma(7, 27, 4000).astype(int) + 20).clip(40, 1024).tolist()
+    rows = pack_rows(sizes, 1024, largest_gap=None)
+    assert 1 - sum(sizes) / (len(rows) * 1024) < 0.004
 
 
 def test_best_fit_needs_no_cut() -> None:
@@ -180,6 +197,19 @@ def test_sources_are_mixed_by_weight() -> None:
         assert 0.6 < sum(label < 50_000 for label in inputs) / len(inputs) < 0.9
 
 
+def test_sources_without_a_weight_divide_what_is_left_by_size() -> None:
+    sources = [
+        documents("a", [20] * 10, weight=0.5),
+        documents("b", [20] * 300, first=50_000),
+        documents("c", [20] * 100, first=90_000),
+    ]
+    batches = PretrainingBatches(sources, config(64, window_rows=8), rows=8)
+    batch_list = [batches.next_batch() for _ in range(20)]
+    firsts = np.array([label for batch in batch_list for _, label in pairs(batch)])
+    found = [(firsts < 50_000).mean(), ((firsts >= 50_000) & (firsts < 90_000)).mean(), (firsts >= 90_000).mean()]
+    assert found == pytest.approx([0.5, 0.375, 0.125], abs=0.02)
+
+
 def test_the_mix_is_kept_over_windows() -> None:
     """One row a window, and one document a row: only what earlier windows took can say whose turn it is."""
     sources = [documents("a", [21] * 40, weight=3), documents("b", [21] * 40, first=50_000, weight=1)]
@@ -194,7 +224,7 @@ def test_without_weights_every_source_lasts_an_epoch() -> None:
     seen = Counter(pair for _ in range(10) for pair in pairs(batches.next_batch()))
     assert set(seen.values()) == {1}
     assert len(seen) == 1200
-    with pytest.raises(DataError, match="give all of them one, or none"):
+    with pytest.raises(DataError, match="give every source a weight"):
         PretrainingBatches([documents("a", [5], weight=1), documents("b", [5])], config(8), rows=1)
 
 
@@ -215,6 +245,18 @@ def test_what_packing_costs() -> None:
     assert report.padding < 0.01
     assert report.cuts < 0.1
     assert report.tokens == sum(sizes)
+
+
+def test_much_data_is_reported_by_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (np.random.default_rng(1).integers(10, 90, 3000)).tolist()
+    batches = PretrainingBatches(
+        [documents("a", sizes), documents("b", sizes[:500])], config(64, window_rows=16), rows=8
+    )
+    whole = batches.report()
+    monkeypatch.setattr("fireside.data.packing._REPORTED", 20)
+    part = batches.report()
+    assert part.rows == pytest.approx(whole.rows, rel=0.01)
+    assert part.cuts == pytest.approx(whole.cuts, rel=0.2)
 
 
 TALK = [("user", 4), ("assistant", 5), ("user", 3), ("assistant", 6)]
@@ -254,6 +296,28 @@ def test_a_message_longer_than_a_row_loses_its_end() -> None:
     found = list(zip(segments.starts.tolist(), segments.lengths.tolist(), strict=True))
     assert found == [(0, 10), (34, 7)]  # the question stays with what fits of its answer
     assert segments.dropped == segments.dropped_targets == 4 + 30 - 11
+
+
+def test_later_pieces_begin_with_the_system_message() -> None:
+    shape = [("system", 5), *TALK, *TALK]
+    source = conversations("c", [shape])
+    segments = segment_conversations(source, 23)
+    columns = (segments.starts, segments.lengths, segments.preambles)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == [(0, 22, 0), (23, 22, 5)]
+    assert (segments.dropped, segments.bare) == (0, 0)
+    (batch,) = ConversationBatches([source], config(23), rows=2).one_pass()
+    later = batch.input_ids.tolist().index([*range(5), *range(23, 40), 0])
+    assert (batch.labels[later][:9] == IGNORED).all()  # the system message and the question, and what opens an answer
+    assert batch.labels[later][9:13].tolist() == [28, 29, 30, 31]
+    assert batch.positions[later][:22].tolist() == list(range(22))
+    report = ConversationBatches([source], config(23), rows=2).report()
+    assert report.repeated == 5 / 46
+
+
+def test_a_system_message_without_room_beside_a_turn_is_left_out_and_counted() -> None:
+    segments = segment_conversations(conversations("c", [[("system", 14), *TALK]]), 20)
+    assert (segments.starts.tolist(), segments.preambles.tolist()) == ([14], [0])
+    assert (segments.bare, segments.dropped, segments.dropped_targets) == (1, 14, 0)
 
 
 def test_no_answer_is_learned_without_its_question() -> None:

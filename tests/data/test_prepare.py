@@ -12,20 +12,23 @@ import time
 import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fireside.cli.progress import time_left
 from fireside.data.cleaning.deduplication import Seen
 from fireside.data.config import DataConfig
 from fireside.data.documents import Conversation, DataError
-from fireside.data.manifest import Manifest, read_manifest
+from fireside.data.manifest import FileRecord, Manifest, file_record, read_manifest
 from fireside.data.parallel import _tasks
 from fireside.data.prepare import Progress, prepare
 from fireside.data.shards import Flag, open_dataset
 from fireside.data.tokenizing import document_borders, token_dtype
 from fireside.errors import FiresideError
+from fireside.tokenizers.chat_template import ChatTemplate
 from tests.data.files import chat, prose, write_jsonl, write_parquet
 from tests.tokenizers.small import small_folder, small_parts
 
@@ -161,15 +164,98 @@ def test_a_dataset_that_is_there_is_not_made_again(tmp_path: Path) -> None:
 def test_a_dataset_of_something_else_is_refused(tmp_path: Path) -> None:
     wanted = config(tmp_path)
     make(wanted, tmp_path / "set")
-    with pytest.raises(DataError, match="other settings"):
+    with pytest.raises(DataError, match=r"other settings \(validation_fraction was 0.1 and is 0.2\)"):
         make(wanted.model_copy(update={"validation_fraction": 0.2}), tmp_path / "set")
     with (tmp_path / "texts.jsonl").open("a") as file:
         file.write("{}\n")
-    with pytest.raises(DataError, match=r"other data \(.*texts\.jsonl\)"):
+    with pytest.raises(DataError, match=r"other data \(.*texts\.jsonl has changed\)"):
         make(wanted, tmp_path / "set")
     (tmp_path / "file").mkdir()
     with pytest.raises(DataError, match="not a prepared dataset"):
         make(wanted, tmp_path / "file")
+
+
+def test_asking_again_reads_no_file_that_has_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def record(path: Path) -> FileRecord:
+        hashed.append(path.name)
+        return file_record(path)
+
+    evaluation = write_jsonl(tmp_path / "eval.jsonl", [{"question": prose(500)}])
+    wanted = config(tmp_path, cleaning={**LENIENT, "decontaminate": [str(evaluation)]})
+    manifest = make(wanted, tmp_path / "set")
+    for module in ("inputs", "shards"):
+        monkeypatch.setattr(f"fireside.data.{module}.file_record", record)
+    assert make(wanted, tmp_path / "set") == manifest
+    assert hashed == []
+    (tmp_path / "chats.jsonl").touch()  # another time, the same content
+    assert make(wanted, tmp_path / "set") == manifest
+    assert hashed == ["chats.jsonl"]
+    assert make(wanted, tmp_path / "set") == manifest
+    assert hashed == ["chats.jsonl"]
+    times = (tmp_path / "texts.jsonl").stat()
+    (tmp_path / "texts.jsonl").write_bytes((tmp_path / "texts.jsonl").read_bytes().replace(b"river", b"stone", 1))
+    os.utime(tmp_path / "texts.jsonl", ns=(times.st_atime_ns, times.st_mtime_ns))  # the same size and time
+    with pytest.raises(DataError, match=r"texts\.jsonl has changed"):
+        make(wanted, tmp_path / "set")
+
+
+def test_files_that_come_and_go_are_named(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for name in ("a", "b"):
+        write_jsonl(tmp_path / "texts" / f"{name}.jsonl", [{"text": prose(n + ord(name))} for n in range(5)])
+    sources = [{"name": "texts", "path": str(tmp_path / "texts")}]
+    wanted = config(tmp_path, sources=sources, validation_fraction=0)
+    make(wanted, tmp_path / "set")
+    (tmp_path / "texts" / "b.jsonl").rename(tmp_path / "b.jsonl")
+    with pytest.raises(DataError, match=r"b\.jsonl is gone"):
+        make(wanted, tmp_path / "set")
+    (tmp_path / "b.jsonl").rename(tmp_path / "texts" / "b.jsonl")
+    write_jsonl(tmp_path / "texts" / "c.jsonl", [{"text": prose(99)}])
+    with pytest.raises(DataError, match=r"c\.jsonl is new"):
+        make(wanted, tmp_path / "set")
+
+
+def test_a_dataset_of_the_hub_stays_the_commit_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load_dataset(name: str, subset: str | None, *, split: str, revision: str, streaming: bool) -> Any:
+        asked.append(revision)
+        return iter([{"text": prose(n)} for n in range(20)])
+
+    class Hub:
+        def dataset_info(self, name: str, *, revision: str | None) -> Any:
+            asked.append((name, revision))
+            return SimpleNamespace(sha="c" * 40)
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    sources = [{"name": "hub", "path": "hf:someone/texts", "revision": "main"}]
+    wanted = config(tmp_path, sources=sources, validation_fraction=0)
+    manifest = make(wanted, tmp_path / "set")
+    assert manifest.sources[0].revision == "c" * 40
+    assert asked == [("someone/texts", "main"), "c" * 40, "c" * 40]  # once for the kind, once for the rows
+    asked.clear()
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.delattr("huggingface_hub.HfApi")
+    assert make(wanted, tmp_path / "set") == manifest
+    with pytest.raises(DataError, match=r"sources\.0\.revision was 'main' and is 'v2'"):
+        make(config(tmp_path, sources=[sources[0] | {"revision": "v2"}], validation_fraction=0), tmp_path / "set")
+
+
+def test_how_far_it_is(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    make(config(tmp_path), tmp_path / "set", on_progress=told.append)
+    shares = [progress.share for progress in told]
+    assert None not in shares and shares == sorted(shares, key=lambda share: share or 0)
+    assert 0 < (shares[0] or 0) < 1 == shares[-1]
+    assert str(told[-1]).endswith("tokens, 100% of all")
+    told.clear()
+    sources = [{"name": "texts", "path": str(tmp_path / "texts.jsonl"), "limit": 5}]
+    make(config(tmp_path, sources=sources), tmp_path / "few", on_progress=told.append)
+    assert told[-1].share is None
+    assert (time_left(0.25, 60), time_left(None, 60)) == (", 25%, 0:03:00 left", "")
 
 
 def test_nothing_left_to_train_on_says_why(tmp_path: Path) -> None:
@@ -183,6 +269,20 @@ def test_nothing_left_to_train_on_says_why(tmp_path: Path) -> None:
 def test_conversations_need_a_template(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="source chats holds conversations"):
         prepare(config(tmp_path), small_parts()[0], tmp_path / "set")
+
+
+def test_a_template_without_system_messages_is_told_them_by_the_user(tmp_path: Path) -> None:
+    talks = [[{"role": "system", "content": "Be brief."}, *chat("Why?", prose(n))] for n in range(5)]
+    write_jsonl(tmp_path / "talks.jsonl", [{"messages": talk} for talk in talks])
+    wanted = config(tmp_path, sources=[{"name": "talks", "path": str(tmp_path / "talks.jsonl")}])
+    tokenizer, own = small_parts()
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + own.source
+    template = ChatTemplate(refusing, bos_token=None, eos_token="<|im_end|>")
+    (source,) = prepare(wanted, tokenizer, tmp_path / "set", template=template).sources
+    assert (source.train.documents + source.validation.documents, source.dropped) == (5, {})
+    assert source.changed["system message put before the user's, as the template takes none"] == 5
+    (chats,) = open_dataset(tmp_path / "set").sources("train")
+    assert "user\nBe brief.\n\nWhy?" in tokenizer.decode(chats.ids(0).tolist())
 
 
 def test_arguments_that_are_not_json_are_counted(tmp_path: Path) -> None:
@@ -239,7 +339,7 @@ def test_changed_evaluation_files_are_noticed(tmp_path: Path) -> None:
     wanted = config(tmp_path, cleaning={**LENIENT, "decontaminate": [str(evaluation)]})
     make(wanted, tmp_path / "set")
     write_jsonl(evaluation, [{"question": prose(6)[:400]}])
-    with pytest.raises(DataError, match=r"other data \(.*eval\.jsonl\)"):
+    with pytest.raises(DataError, match=r"other data \(.*eval\.jsonl has changed\)"):
         make(wanted, tmp_path / "set")
 
 
@@ -366,7 +466,7 @@ def test_the_command(tmp_path: Path) -> None:
     from fireside.cli.main import app
 
     config(tmp_path)
-    (tmp_path / "data.toml").write_text(f'[[sources]]\nname = "texts"\npath = "{tmp_path}/texts.jsonl"\n')
+    (tmp_path / "data.toml").write_text('[[sources]]\nname = "texts"\npath = "texts.jsonl"\n')  # beside the file
     command = ["data", "prepare", str(tmp_path / "data.toml"), "--tokenizer", str(small_folder())]
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "set")])
     assert result.exit_code == 0, result.output

@@ -166,6 +166,12 @@ FORMS = [
     ("openai", {"conversations": MESSAGES}),
     ("sharegpt", {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}),
     ("alpaca", {"instruction": "Hi", "input": "", "output": "Hello"}),
+    ("pairs", {"question": "Hi", "answer": "Hello"}),
+    ("pairs", {"prompt": "Hi", "completion": "Hello"}),
+    ("pairs", {"prompt": MESSAGES[:1], "completion": MESSAGES[1:]}),
+    ("pairs", {"prompt": json.dumps(MESSAGES[:1]), "response": "Hello"}),
+    ("pairs", {"instruction": "Hi", "context": "", "response": "Hello"}),
+    ("pairs", {"id": 3, "problem": "Hi", "solution": "Hello"}),
 ]
 
 
@@ -178,6 +184,33 @@ def test_forms_of_conversations_are_detected(tmp_path: Path, kind: str, row: dic
     (found,) = read(path)
     assert isinstance(found, Conversation)
     assert found.messages == MESSAGES
+
+
+def test_pairs_with_more_beside(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "Who?", "context": "Ada feeds the cat.", "response": "Ada."},
+        {"system": "Be brief.", "question": "Why?", "answer": "[1] [{}]"},
+        {"question": "Why?", "answer": 5},
+    ]
+    first, second, third = read(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert isinstance(first, Conversation) and isinstance(second, Conversation) and isinstance(third, Malformed)
+    assert first.messages == chat("Who?\n\nAda feeds the cat.", "Ada.")
+    assert second.messages == [{"role": "system", "content": "Be brief."}, *chat("Why?", "[1] [{}]")]
+    assert "a pair has question and answer" in third.detail
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "prose", "question": "Hi", "answer": "Hello"},
+        {"question": "Which?", "choices": ["A", "B"], "answer": "A"},
+        {"question": "Is it?", "passage": "...", "answer": True},
+        {"prompt": "only that"},
+    ],
+)
+def test_rows_that_only_look_like_pairs(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [row])
+    assert source_kind(SourceConfig(name="s", path=str(path))) == "documents"
 
 
 def test_calls_in_every_form(tmp_path: Path) -> None:
@@ -227,7 +260,7 @@ def test_what_nobody_answers_is_left_out(tmp_path: Path) -> None:
     assert found.messages == MESSAGES
 
 
-def test_texts_for_a_tokenizer(tmp_path: Path) -> None:
+def test_every_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("prose")
     write_jsonl(tmp_path / "b.jsonl", [{"messages": MESSAGES}])
     sources = (
@@ -242,23 +275,39 @@ def test_texts_for_a_tokenizer(tmp_path: Path) -> None:
 def test_hugging_face_datasets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def load_dataset(name: str, subset: str | None, *, split: str, streaming: bool) -> Any:
-        asked.append((name, subset, split, streaming))
+    def load_dataset(name: str, subset: str | None, *, split: str, revision: str, streaming: bool) -> Any:
+        asked.append((name, subset, split, revision, streaming))
         return iter([{"text": "one"}, {"text": "two"}])
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    assert texts("hf:someone/something", subset="en", hf_split="test") == ["one", "two"]
-    assert set(asked) == {("someone/something", "en", "test", True)}
+    assert texts("hf:someone/something", subset="en", hf_split="test", revision="v1") == ["one", "two"]
+    assert set(asked) == {("someone/something", "en", "test", "v1", True)}
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="pip install datasets"):
         read("hf:someone/something")
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonl", "parquet", "gzip"])
+def test_bytes_that_were_read_are_told(tmp_path: Path, kind: str) -> None:
+    rows = [{"text": f"{n} " * 500} for n in range(300)]
+    path = tmp_path / f"a.{'jsonl.gz' if kind == 'gzip' else 'txt' if kind == 'text' else kind}"
+    if kind == "parquet":
+        write_parquet(path, rows)
+    else:
+        write_jsonl(path, rows)
+        if kind == "gzip":
+            path.write_bytes(gzip.compress(path.read_bytes()))
+    heard: list[int] = []
+    assert list(read_source(SourceConfig(name="a", path=str(path)), heard.append))
+    assert abs(sum(heard) - path.stat().st_size) < 10
+    assert kind != "parquet" or len(heard) == 5
 
 
 @pytest.mark.parametrize(
     ("sources", "said"),
     [
         ([{"name": "a", "path": "x"}, {"name": "a", "path": "y"}], "two sources are named 'a'"),
-        ([{"name": "a", "path": "x", "weight": 1}, {"name": "b", "path": "y"}], "give all of them one, or none"),
+        ([{"name": "a", "path": "x", "weight": 1}, {"name": "b", "path": "y"}], "add up to 1: "),
         ([{"name": "A B", "path": "x"}], "name"),
         ([{"name": "a", "path": "x", "colour": "red"}], "colour"),
         ([], "at least 1"),
@@ -298,6 +347,7 @@ def test_values_of_another_type_are_a_bad_conversation(tmp_path: Path, row: dict
 
 
 KEYS = "messages conversations from value role content tool_calls function name arguments tools instruction output"
+KEYS += " question answer prompt response context"
 KEYS += " history text system type"
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(0, 5) | st.sampled_from(["user", "assistant", "gpt", "tool_call", "[1]"]),
@@ -314,12 +364,13 @@ MESSAGE = st.fixed_dictionaries(
 ROWS = (
     JSON_VALUES
     | st.fixed_dictionaries({"messages": st.lists(MESSAGE, min_size=1, max_size=2)}, optional={"tools": JSON_VALUES})
+    | st.fixed_dictionaries({"prompt": st.lists(MESSAGE, max_size=2) | JSON_VALUES, "completion": JSON_VALUES})
     | st.fixed_dictionaries({"instruction": JSON_VALUES, "output": st.just("x"), "history": JSON_VALUES})
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(ROWS, min_size=1, max_size=5), st.sampled_from(["auto", "openai", "sharegpt", "alpaca"]))
+@given(st.lists(ROWS, min_size=1, max_size=5), st.sampled_from(["auto", "openai", "sharegpt", "alpaca", "pairs"]))
 def test_any_json_value_is_an_item_or_malformed(rows: list[Any], kind: str) -> None:
     with TemporaryDirectory() as folder:
         path = write_jsonl(Path(folder, "a.jsonl"), [{}, *rows])

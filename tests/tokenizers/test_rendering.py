@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fireside.tokenizers.chat_template import ChatTemplate, TemplateError
 from fireside.tokenizers.rendering import ConversationRenderer, RenderedConversation
+from fireside.tokenizers.turns import find_turns
 from tests.tokenizers import templates
 from tests.tokenizers.small import PLAIN, SYSTEM, TOOLS, WEATHER, small_folder, small_parts
 
@@ -141,3 +142,75 @@ def test_an_answer_begins_where_the_served_prompt_ends(answer: str) -> None:
     assert rendered.ids[: len(served)] == served
     assert rendered.targets.index(True) == len(served)
     assert learned(rendered) == f"{answer}<|im_end|>"
+
+
+LONG = [*TOOLS[1:], {"role": "tool", "content": "Cold"}, {"role": "assistant", "content": "Cold."}, *PLAIN] * 5
+
+
+@pytest.mark.parametrize("source", [None, templates.CHATML, templates.HERMES, templates.LLAMA3, templates.MISTRAL])
+@pytest.mark.parametrize("system", [[], TOOLS[:1]])
+def test_places_in_long_conversations_are_those_of_the_whole(
+    source: str | None, system: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [*system, *(PLAIN * 10 if source in (templates.LLAMA3, templates.MISTRAL) else LONG)]
+    tools = None if source in (templates.LLAMA3, templates.MISTRAL) else [WEATHER]
+    ours = renderer(source).render(messages, tools)
+    monkeypatch.setattr("fireside.tokenizers.turns._WINDOW", 1000)
+    assert renderer(source).render(messages, tools) == ours
+    assert sum(ours.targets) > 100
+
+
+def test_long_conversations_take_linear_time() -> None:
+    seen = 0
+
+    def render(first: int, count: int, *, opening: bool = False) -> str:
+        nonlocal seen
+        seen += count - first
+        return "bos" + "".join(f"<{'ua'[n % 2]}>{n}" for n in range(first, count)) + "<a>" * opening
+
+    turns = find_turns(render, ["user", "assistant"] * 500, "m")
+    assert None not in turns.ends
+    assert seen < 20 * 1000
+
+
+@pytest.mark.parametrize("source", [None, templates.CHATML, templates.HERMES])
+@pytest.mark.parametrize(("messages", "tools"), [(TOOLS, [WEATHER]), (SYSTEM, None), (PLAIN, None)])
+def test_the_preamble_and_a_later_turn_are_what_is_served(
+    source: str | None, messages: list[dict[str, Any]], tools: Any
+) -> None:
+    rendered = renderer(source).render(messages, tools)
+    system = [m for m in messages if m["role"] == "system"]
+    later = max(index for index, message in enumerate(messages) if message["role"] == "user")
+    alone = renderer(source).render([*system, *messages[later:]], tools).ids
+    assert rendered.ids[: rendered.preamble] + rendered.ids[rendered.turn_starts[-1] :] == alone
+    assert (rendered.preamble > 0) == bool(system or tools or source is not None)
+
+
+GEMMA = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("source", [GEMMA, GEMMA.replace("{{ raise_exception('System role not supported') }}", "")])
+def test_a_system_message_that_the_template_takes_none_of(source: str) -> None:
+    if "raise" not in source:  # it passes over them
+        source = source.replace("messages %}<|", "messages if m.role != 'system' %}<|")
+    rendered = renderer(source).render(SYSTEM)
+    assert rendered.is_folded
+    joined = SYSTEM[1] | {"content": f"{SYSTEM[0]['content']}\n\n{SYSTEM[1]['content']}"}
+    expected = renderer(source).render([joined, *SYSTEM[2:]])
+    assert (rendered.ids, rendered.targets) == (expected.ids, expected.targets)
+    assert not expected.is_folded
+    assert not renderer().render(SYSTEM).is_folded
+
+
+def test_a_system_message_that_the_template_gives_to_the_last_turn() -> None:
+    tokenizer, _ = small_parts()
+    rendered = renderer(templates.MISTRAL).render(SYSTEM[:3])
+    template = ChatTemplate(templates.MISTRAL, bos_token="<|endoftext|>", eos_token="<|im_end|>")
+    served = template.encode(tokenizer, SYSTEM[:2])
+    assert rendered.ids[: len(served)] == served
+    assert learned(rendered) == " A fox, or a dog.<|im_end|>"
+    assert renderer(templates.MISTRAL).render(SYSTEM).is_folded

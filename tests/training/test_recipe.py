@@ -52,6 +52,16 @@ def test_stages_share_what_training_says(tmp_path: Path) -> None:
     assert recipe.sft.data.sources[0].path == "/data/chats.jsonl"
 
 
+def test_paths_of_data_begin_in_the_recipes_folder(tmp_path: Path) -> None:
+    more = '[sft.data.cleaning]\ndecontaminate = ["eval/*.jsonl", "/e.jsonl"]\nclassifier = {path = "c.safetensors"}\n'
+    recipe = load(tmp_path, "pretrain.data.sources.0.path=hf:someone/texts", text=SMALL + more)
+    assert recipe.sft is not None and recipe.pretrain is not None
+    assert recipe.sft.data.cleaning.decontaminate == (str(tmp_path / "eval/*.jsonl"), "/e.jsonl")
+    assert recipe.sft.data.cleaning.classifier is not None
+    assert recipe.sft.data.cleaning.classifier.path == tmp_path / "c.safetensors"
+    assert recipe.pretrain.data.sources[0].path == "hf:someone/texts"
+
+
 def test_a_later_budget_replaces_the_other(tmp_path: Path) -> None:
     recipe = load(tmp_path, "training.epochs=2", "sft.tokens=1000")
     assert recipe.sft is not None and recipe.pretrain is not None

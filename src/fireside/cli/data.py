@@ -25,7 +25,7 @@ def prepare(
 ) -> None:
     """Read, clean, tokenise and divide data into a dataset."""
     needs_training()
-    from fireside.cli.progress import Status
+    from fireside.cli.progress import Status, time_left
     from fireside.data.prepare import Progress
     from fireside.data.prepare import prepare as prepare_dataset
     from fireside.models.text_parts import load_text_parts
@@ -39,7 +39,7 @@ def prepare(
             rate = progress.bytes / 1e6 / status.seconds
             status.say(
                 f"{progress.source}: {progress.documents:,} documents, {progress.kept:,} kept, "
-                f"{progress.tokens / 1e6:,.1f}M tokens, {rate:.1f} MB/s"
+                f"{progress.tokens / 1e6:,.1f}M tokens, {rate:.1f} MB/s{time_left(progress.share, status.seconds)}"
             )
 
         try:
@@ -74,11 +74,13 @@ def _read_config(path: Path) -> DataConfig:
 
     from pydantic import ValidationError
 
-    from fireside.data.config import DataConfig
+    from fireside.data.config import DataConfig, anchor_paths
     from fireside.data.documents import DataError
 
     try:
-        return DataConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        anchor_paths(raw, path.absolute().parent)
+        return DataConfig.model_validate(raw)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     except ValidationError as error:

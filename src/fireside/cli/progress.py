@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -38,3 +39,10 @@ class Status:
     @property
     def seconds(self) -> float:
         return self._progress.tasks[0].elapsed or 1e-9
+
+
+def time_left(share: float | None, seconds: float) -> str:
+    """ ", 34%, 0:12:05 left" after `seconds` in which `share` of the work was done; nothing where that is not known."""
+    if not share:
+        return ""
+    return f", {share:.0%}, {timedelta(seconds=round(seconds * (1 - share) / share))} left"

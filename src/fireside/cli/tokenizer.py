@@ -34,14 +34,16 @@ def train(
     """Train a byte-level BPE tokenizer with chat tokens and template."""
     needs_training()
     from fireside.cli.progress import Status
-    from fireside.data.config import TokenizerConfig
-    from fireside.data.sources import read_texts
+    from fireside.data.config import CleaningConfig, DataConfig, TokenizerConfig
+    from fireside.data.training_texts import training_texts
     from fireside.tokenizers.training import train_tokenizer, write_files
 
     config = TokenizerConfig(vocab_size=vocab_size)
+    cleaning = CleaningConfig(quality=None, repetition=None, pii=False, deduplication=None)  # Unicode is repaired
+    data = DataConfig(sources=_sources(texts, text_field), cleaning=cleaning, validation_fraction=0)
     with Status() as status:
         files = train_tokenizer(
-            read_texts(_sources(texts, text_field)),
+            training_texts([data]),
             config,
             on_progress=lambda read: status.say(f"{read / 1e6:,.1f} MB of text read"),
         )

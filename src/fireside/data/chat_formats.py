@@ -11,7 +11,7 @@ import msgspec
 from fireside.data.documents import Problem
 
 Row = Mapping[str, Any]
-Kind = Literal["documents", "openai", "sharegpt", "alpaca"]
+Kind = Literal["documents", "openai", "sharegpt", "alpaca", "pairs"]
 Messages = list[dict[str, Any]]
 
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
@@ -26,6 +26,16 @@ _SAME_ROLE = {
     "observation": "tool",
     "tool_response": "tool",
 }
+_PAIRS = (  # the keys of a question and its answer
+    ("question", "answer"),  # GSM8K
+    ("prompt", "completion"),  # TRL, which also has lists of messages under them
+    ("prompt", "response"),
+    ("instruction", "response"),  # Dolly
+    ("query", "response"),
+    ("problem", "solution"),
+)
+_BESIDE = ("context", "input")  # what a question is about
+_NOT_ALONE = frozenset({"text", "choices", "options", "passage"})  # a row with one of these is something else as well
 _CALLS = frozenset({"function_call", "tool_call"})  # ShareGPT's roles of a call
 
 
@@ -46,7 +56,7 @@ def detect(row: Row) -> Kind:
         return "sharegpt" if "from" in turns[0] else "openai"
     if "instruction" in row and "output" in row:
         return "alpaca"
-    return "documents"
+    return "pairs" if _pair(row) and _NOT_ALONE.isdisjoint(row) else "documents"
 
 
 def to_openai(row: Row, kind: Kind) -> tuple[Messages, list[dict[str, Any]]]:
@@ -104,7 +114,47 @@ def _alpaca(row: Row) -> Sequence[Any]:
     return [*messages, {"role": "user", "content": question}, {"role": "assistant", "content": row.get("output")}]
 
 
-_READERS: dict[str, Callable[[Row], Sequence[Any]]] = {"openai": _openai, "sharegpt": _sharegpt, "alpaca": _alpaca}
+def _pairs(row: Row) -> Sequence[Any]:
+    messages: list[Any] = []
+    if isinstance(row.get("system"), str) and row["system"]:
+        messages.append({"role": "system", "content": row["system"]})
+    found = _pair(row)
+    if found is None:
+        keys = ", ".join(f"{question} and {answer}" for question, answer in _PAIRS)
+        raise BadConversation(f"there is no question with an answer as text: a pair has {keys}")
+    question, answer = found
+    if isinstance(question, list) or isinstance(answer, list):
+        return [*messages, *_as_messages(question, "user"), *_as_messages(answer, "assistant")]
+    about = next((row[key] for key in _BESIDE if isinstance(row.get(key), str) and row[key].strip()), None)
+    question = question if about is None else f"{question}\n\n{about}"
+    return [*messages, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _pair(row: Row) -> tuple[Any, Any] | None:
+    """The first question with its answer, as texts or lists of messages."""
+    for keys in _PAIRS:
+        found = [_decoded_list(row.get(key)) for key in keys]
+        if all(isinstance(value, str | list) and value for value in found):
+            return found[0], found[1]
+    return None
+
+
+def _decoded_list(value: Any) -> Any:
+    """As `_decoded`, for lists of messages alone: a text stays what it is."""
+    found = _decoded(value) if isinstance(value, str) and value.lstrip().startswith("[{") else value
+    return found if isinstance(found, list) else value
+
+
+def _as_messages(value: Any, role: str) -> list[Any]:
+    return value if isinstance(value, list) else [{"role": role, "content": value}]
+
+
+_READERS: dict[str, Callable[[Row], Sequence[Any]]] = {
+    "openai": _openai,
+    "sharegpt": _sharegpt,
+    "alpaca": _alpaca,
+    "pairs": _pairs,
+}
 
 
 def _turns(value: Any, key: str) -> Sequence[Any]:

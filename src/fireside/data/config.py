@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from fireside.data.mixing import shares
 from fireside.tokenizers.training_config import TokenizerConfig
 
 __all__ = [
@@ -23,7 +24,10 @@ __all__ = [
     "RepetitionConfig",
     "SourceConfig",
     "TokenizerConfig",
+    "anchor_paths",
 ]
+
+HUGGING_FACE = "hf:"
 
 
 class RecipeTable(BaseModel):
@@ -53,7 +57,7 @@ class SourceConfig(RecipeTable):
     format: Literal["auto", "text", "jsonl", "parquet"] = Field(
         default="auto", description="How files are read; auto goes by their endings, compressed ones (.gz) included."
     )
-    kind: Literal["auto", "documents", "openai", "sharegpt", "alpaca"] = Field(
+    kind: Literal["auto", "documents", "openai", "sharegpt", "alpaca", "pairs"] = Field(
         default="auto", description="Plain documents or a form of conversations; auto looks at the first row."
     )
     text_field: str = Field(default="text", min_length=1, description="The column or key that holds a document's text.")
@@ -66,11 +70,20 @@ class SourceConfig(RecipeTable):
     encoding: str = Field(default="utf-8", description="Of text files without a byte order mark.")
     subset: str | None = Field(default=None, description="A Hugging Face dataset's configuration.")
     hf_split: str = Field(default="train", description="A Hugging Face dataset's split.")
+    revision: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A Hugging Face dataset's branch, tag or commit; none: its default branch. The "
+        "commit that this is at first is noted in the manifest, and kept.",
+    )
     use: Literal["split", "train", "validation"] = Field(
         default="split", description="Divide by each document's hash into training and validation, or take all for one."
     )
     weight: float | None = Field(
-        default=None, gt=0, description="Share of training tokens, relative to other sources; none: by its size."
+        default=None,
+        gt=0,
+        description="Share of training tokens: relative, where all sources have one; a part of 1, where some have none "
+        "and divide the rest by size. None: by its size.",
     )
     licence: str = Field(default="not stated", min_length=1, description="Licence of the data, noted in the manifest.")
     note: str = Field(default="", description="Provenance in a sentence, noted in the manifest.")
@@ -208,9 +221,8 @@ class DataConfig(RecipeTable):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two sources are named {twice[0]!r}")
-        weighted = [source.weight is not None for source in value if source.use != "validation"]
-        if any(weighted) != all(weighted):
-            raise ValueError("some sources have a weight and some have none: give all of them one, or none")
+        weights = [source.weight for source in value if source.use != "validation"]
+        shares(weights, [1] * len(weights))  # raises
         return value
 
     @model_validator(mode="after")
@@ -219,6 +231,35 @@ class DataConfig(RecipeTable):
             if not re.fullmatch(r"[a-z]{2}", language):
                 raise ValueError(f"cleaning.languages: {language!r} is not a two-letter code such as en")
         return self
+
+
+def anchor_paths(raw: Any, folder: Path) -> None:
+    """Makes the paths in the values of a `DataConfig`, as a TOML file has them, absolute, from that file's `folder`.
+
+    Of sources, evaluation files and the classifier. Whatever is malformed is left for validation to name.
+    """
+    if not isinstance(raw, dict):
+        return
+    sources = raw.get("sources")
+    for source in sources if isinstance(sources, list) else ():
+        _anchor(source, "path", folder)
+    cleaning = raw.get("cleaning")
+    if isinstance(cleaning, dict):
+        _anchor(cleaning.get("classifier"), "path", folder)
+        evaluations = cleaning.get("decontaminate")
+        if isinstance(evaluations, list):
+            cleaning["decontaminate"] = [_anchored(path, folder) for path in evaluations]
+
+
+def _anchor(table: Any, key: str, folder: Path) -> None:
+    if isinstance(table, dict) and key in table:
+        table[key] = _anchored(table[key], folder)
+
+
+def _anchored(path: Any, folder: Path) -> Any:
+    if not isinstance(path, str) or not path or path.startswith(HUGGING_FACE):
+        return path
+    return str(folder / Path(path).expanduser())
 
 
 class PackingConfig(RecipeTable):

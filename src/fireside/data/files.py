@@ -6,14 +6,17 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import msgspec
 
 from fireside.data.documents import DataError, Malformed, Problem
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 BLOCK = 1 << 20
 PARQUET_ROWS = 64  # read at once; a row may be a whole book
@@ -34,6 +37,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+OnRead = Callable[[int], None]  # hears how many bytes more of a file have been read
 Row = tuple[str, Any]  # where it stands in its file, and what it holds
 
 
@@ -68,11 +72,17 @@ def expand(pattern: str) -> list[Path]:
     return sorted(files)
 
 
-def read_text(path: Path, *, encoding: str, separator: str | None, max_bytes: int) -> Iterator[Row | Malformed]:
+def _nothing(count: int) -> None:
+    pass
+
+
+def read_text(
+    path: Path, *, encoding: str, separator: str | None, max_bytes: int, on_read: OnRead = _nothing
+) -> Iterator[Row | Malformed]:
     """The documents of a text file: one, or those between separators. One of more than `max_bytes` is cut at a line."""
     where = str(path)
     try:
-        with _opened(path) as file:
+        with _opened(path, on_read) as file:
             head = file.read(BLOCK)
             if not head:
                 yield Malformed(Problem.EMPTY, where, "the file is empty")
@@ -97,11 +107,11 @@ def read_text(path: Path, *, encoding: str, separator: str | None, max_bytes: in
         yield Malformed(Problem.UNREADABLE, where, f"the file cannot be read: {error}")
 
 
-def read_jsonl(path: Path, *, max_bytes: int) -> Iterator[Row | Malformed]:
+def read_jsonl(path: Path, *, max_bytes: int, on_read: OnRead = _nothing) -> Iterator[Row | Malformed]:
     """The rows of a file with one JSON value a line, or with one JSON list."""
     where = str(path)
     try:
-        with _opened(path) as file:
+        with _opened(path, on_read) as file:
             seen = False
             for number, line in _lines(file, max_bytes):
                 place = f"{where}:{number}"
@@ -119,7 +129,9 @@ def read_jsonl(path: Path, *, max_bytes: int) -> Iterator[Row | Malformed]:
         yield Malformed(Problem.UNREADABLE, where, f"the file cannot be read: {error}")
 
 
-def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> Iterator[Row | Malformed]:
+def read_parquet(
+    path: Path, *, columns: Sequence[str] | None = None, on_read: OnRead = _nothing
+) -> Iterator[Row | Malformed]:
     """The rows of a Parquet file as objects; with `columns`, only those that are there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -127,8 +139,10 @@ def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> Iterato
     row = 0
     try:
         with pq.ParquetFile(path) as file:
+            row_bytes = path.stat().st_size / max(file.metadata.num_rows, 1)
             wanted = [name for name in columns if name in file.schema_arrow.names] if columns is not None else None
             for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
+                on_read(round(row_bytes * batch.num_rows))
                 for value in batch.to_pylist():
                     row += 1
                     yield f"{path}:{row}", value
@@ -143,9 +157,22 @@ def first_row(rows: Iterator[Row | Malformed]) -> Mapping[str, Any] | None:
     return next((row[1] for row in rows if isinstance(row, tuple) and isinstance(row[1], Mapping)), None)
 
 
+class _Counted(io.FileIO):
+    """Tells of every read."""
+
+    def __init__(self, path: Path, on_read: OnRead) -> None:
+        super().__init__(path)
+        self._on_read = on_read
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        count = super().readinto(buffer)
+        self._on_read(count or 0)
+        return count
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    with path.open("rb") as raw:
+def _opened(path: Path, on_read: OnRead) -> Iterator[BinaryIO]:
+    with io.BufferedReader(_Counted(path, on_read), BLOCK) as raw:
         if path.suffix.lower() == ".gz":
             with gzip.open(raw, "rb") as file:
                 yield cast(BinaryIO, file)

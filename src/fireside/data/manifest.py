@@ -49,6 +49,7 @@ class SourceRecord(_Record):
     note: str
     weight: float | None
     files: list[FileRecord] = Field(default_factory=list)
+    revision: str | None = None  # of a Hugging Face dataset: the commit that was read
     read: int = 0
     dropped: dict[str, int] = Field(default_factory=dict)
     changed: dict[str, int] = Field(default_factory=dict)

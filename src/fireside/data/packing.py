@@ -8,6 +8,8 @@ given when it began: those few integers and the row within the window are the wh
 from __future__ import annotations
 
 import hashlib
+import heapq
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,11 +21,14 @@ from numpy.typing import NDArray
 from fireside.data.batch import IGNORED, Batch
 from fireside.data.config import PackingConfig
 from fireside.data.documents import DataError
+from fireside.data.mixing import shares
 from fireside.data.order import order_key, shuffled
 from fireside.data.row_packing import Piece, pack_rows
 from fireside.data.segments import Segments, segment_conversations, segment_documents
 from fireside.data.shards import Flag, SourceTokens
 
+_VERSION = 2  # of how segments and rows are made: a position of another version means other batches
+_REPORTED = 64  # windows: resuming should not wait for all of a large dataset to be packed
 _AHEAD = 4096  # numbers of a source's order that are worked out at once
 
 
@@ -41,6 +46,8 @@ class PackingReport:
 
     dropped: share of tokens that are in no row. dropped_targets: tokens among them that loss would be taken of.
     padding: share of the rows' positions. cuts: to fill a row, per document; cuts that length forces do not count.
+    repeated: share of the rows' positions that carry the system message and tools of a conversation again, for a later
+    piece of it. bare: pieces that had no room for these.
     """
 
     rows: int
@@ -49,6 +56,8 @@ class PackingReport:
     dropped_targets: int
     padding: float
     cuts: float
+    repeated: float
+    bare: int
 
 
 class PackedBatches:
@@ -74,12 +83,11 @@ class PackedBatches:
         self._dropped_targets = sum(segments.dropped_targets for _, segments in pairs)
         if not self._sources:
             raise DataError("there is nothing to train on: no source has a document with a token to learn")
-        self._weights = [
-            float(segments.positions) if source.weight is None else source.weight
-            for source, segments in zip(self._sources, self._segments, strict=True)
-        ]
-        if any(source.weight is None for source in sources) != all(source.weight is None for source in sources):
-            raise DataError("some sources have a weight and some have none: give all of them one, or none")
+        try:
+            sizes = [segments.positions for segments in self._segments]
+            self._weights = shares([source.weight for source in self._sources], sizes)
+        except ValueError as error:
+            raise DataError(str(error)) from error
         self._fingerprint = self._identity()
         self._orders = [
             _Order(source.name, len(s), config.seed) for source, s in zip(self._sources, self._segments, strict=True)
@@ -122,7 +130,7 @@ class PackedBatches:
         self._row = state["row"]
 
     def one_pass(self) -> Iterator[Batch]:
-        """Every segment of every source once, in the order they are stored; the last batch may have fewer rows.
+        """Every segment of every source once, those of a source as they are stored; the last batch may have fewer rows.
 
         For held-out data: no weights, no shuffling, and the position of the stream stays where it is.
         """
@@ -131,19 +139,29 @@ class PackedBatches:
             yield self._assemble(batch)
 
     def report(self) -> PackingReport:
-        """What packing costs, worked out from lengths alone."""
-        rows = cuts = 0
-        for window in self._all_windows():
+        """What packing costs, worked out from lengths alone; of much data, from its first `_REPORTED` windows."""
+        length = self._config.sequence_length
+        rows = cuts = held = segments = 0
+        for window in itertools.islice(self._all_windows(), _REPORTED):
             rows += len(window)
-            cuts += sum(piece.offset > 0 for row in window for _, piece in row)
-        positions = sum(segments.positions for segments in self._segments)
+            for row in window:
+                held += sum(piece.length for _, piece in row)
+                cuts += sum(piece.offset > 0 for _, piece in row)
+                segments += sum(piece.offset == 0 for _, piece in row)
+        positions, every = (
+            sum(values) for values in zip(*((s.positions, len(s)) for s in self._segments), strict=True)
+        )
+        if segments < every:
+            rows, cuts = round(rows * positions / held), round(cuts * every / segments)
         return PackingReport(
             rows=rows,
             tokens=self._tokens_in_all,
             dropped=self._dropped / self._tokens_in_all,
             dropped_targets=self._dropped_targets,
-            padding=1 - positions / (rows * self._config.sequence_length),
+            padding=1 - positions / (rows * length),
             cuts=cuts / self._documents,
+            repeated=sum(int(s.preambles.sum()) for s in self._segments) / (rows * length),
+            bare=sum(s.bare for s in self._segments),
         )
 
     def _identity(self) -> int:
@@ -152,7 +170,7 @@ class PackedBatches:
             (source.name, weight, len(segments), hashlib.sha256(segments.lengths.tobytes()).hexdigest())
             for source, segments, weight in zip(self._sources, self._segments, self._weights, strict=True)
         ]
-        return order_key(repr((sources, self._config.model_dump(), self._may_cut))) >> 1
+        return order_key(repr((_VERSION, sources, self._config.model_dump(), self._may_cut))) >> 1
 
     def _plan_window(self) -> None:
         """Sets the rows of the window that begins where `_drawn` says, and what was drawn at its end."""
@@ -178,15 +196,19 @@ class PackedBatches:
         return [[(places[piece.segment], piece) for piece in row] for row in rows]
 
     def _all_windows(self) -> Iterator[list[list[tuple[_Place, Piece]]]]:
+        """Every segment once; of the sources in turn, by size, so that their rows are filled as in the stream."""
         places: list[_Place] = []
         held, full = 0, self._config.window_rows * self._config.sequence_length
-        for number, segments in enumerate(self._segments):
-            for segment, length in enumerate(segments.lengths.tolist()):
-                places.append(_Place(number, segment))
-                held += length
-                if held >= full:
-                    yield self._pack(places)
-                    places, held = [], 0
+        sources = [
+            zip(itertools.repeat(number), range(len(s)), s.lengths, (np.arange(len(s)) + 1) / len(s), strict=False)
+            for number, s in enumerate(self._segments)
+        ]
+        for number, segment, length, _ in heapq.merge(*sources, key=lambda item: item[3]):
+            places.append(_Place(number, segment))
+            held += int(length)
+            if held >= full:
+                yield self._pack(places)
+                places, held = [], 0
         if places:
             yield self._pack(places)
 
@@ -212,10 +234,17 @@ class PackedBatches:
         """Ids of a piece, one more than its positions, and which of them are targets; None: all."""
         source, segments = self._sources[place.source], self._segments[place.source]
         document = int(segments.documents[place.segment])
+        carried = int(segments.preambles[place.segment])
         start = int(segments.starts[place.segment]) + piece.offset
-        stop = start + piece.length + 1
+        stop = start + piece.length - carried + 1
         ids = source.ids(document, start, stop)
-        return ids, (source.flags(document, start, stop) & Flag.TARGET) > 0 if self._only_targets else None
+        wanted = (source.flags(document, start, stop) & Flag.TARGET) > 0 if self._only_targets else None
+        if carried and wanted is not None:  # only conversations have one, and they are not cut to fill a row
+            ids = np.concatenate([source.ids(document, 0, carried), ids])
+            wanted = np.concatenate([np.zeros(carried, bool), wanted])
+            # the first token of a piece is only read, unless another stands before it
+            wanted[carried] = False
+        return ids, wanted
 
 
 class PretrainingBatches(PackedBatches):

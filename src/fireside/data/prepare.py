@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,38 +15,36 @@ from filelock import FileLock, Timeout
 from fireside.data.cleaning.decontamination import evaluation_runs
 from fireside.data.cleaning.deduplication import Deduplicator
 from fireside.data.cleaning.outcome import Reason
-from fireside.data.config import CleaningConfig, DataConfig, SourceConfig
+from fireside.data.config import DataConfig, SourceConfig
 from fireside.data.documents import Conversation, DataError, Document, Malformed
-from fireside.data.files import expand
-from fireside.data.manifest import (
-    MANIFEST_FILE,
-    SPLITS,
-    TOKENIZER_FILE,
-    Manifest,
-    SourceRecord,
-    Split,
-    file_record,
-)
+from fireside.data.inputs import Stamps, find_existing, record_inputs, write_stamps
+from fireside.data.manifest import MANIFEST_FILE, SPLITS, TOKENIZER_FILE, Manifest, SourceRecord
 from fireside.data.parallel import Pool
-from fireside.data.shards import ShardWriter, flush_folder, open_dataset
-from fireside.data.sources import read_source, source_files, source_kind
-from fireside.data.tokenizing import Prepared, WorkerSetup, document_borders, token_dtype
+from fireside.data.shards import ShardWriter, flush_folder
+from fireside.data.sources import read_source
+from fireside.data.split import split_of
+from fireside.data.tokenizing import Prepared, WorkerSetup
 from fireside.tokenizers.chat_template import ChatTemplate
 from fireside.tokenizers.tokenizer import Tokenizer
 
 EXAMPLES = 10  # of malformed rows that the manifest shows
-_CHANGES = frozenset({Reason.UNICODE, Reason.PII})
+_CHANGES = frozenset({Reason.UNICODE, Reason.PII, Reason.FOLDED})
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a preparation is. bytes: of text kept."""
+    """How far a preparation is. bytes: of text kept. share: of the sources' files, where these are all to be read."""
 
     source: str
     documents: int
     kept: int
     tokens: int
     bytes: int
+    share: float | None = None
+
+    def __str__(self) -> str:
+        share = "" if self.share is None else f", {self.share:.0%} of all"
+        return f"{self.source}: {self.documents:,} documents, {self.tokens:,} tokens{share}"
 
 
 def prepare(
@@ -59,24 +57,27 @@ def prepare(
 ) -> Manifest:
     """Makes the dataset that `config` describes in `folder`, and returns its manifest.
 
-    A folder that already holds just that dataset is left as it is; one with another is refused. The folder appears at
-    once, when all is written: an end at any moment leaves nothing that could be taken for a dataset. Results depend
-    neither on the number of processes nor on the time.
+    A folder that already holds just that dataset is left as it is; one with another is refused. Files are hashed for
+    this only if their sizes or times are others, and a dataset of the hub stays the commit that it was. The folder
+    appears at once, when all is written: an end at any moment leaves nothing that could be taken for a dataset.
+    Results depend neither on the number of processes nor on the time.
 
     `template` renders conversations; without one they are an error. Raises `DataError`.
     """
-    inputs = _inputs(config, tokenizer, template)
     if folder.exists():
-        return _existing(folder, inputs)
+        return find_existing(folder, config, tokenizer, template)
     try:
         with _alone(folder):
             if folder.exists():  # another has made it meanwhile
-                return _existing(folder, inputs)
+                return find_existing(folder, config, tokenizer, template)
+            stamps: Stamps = {}
+            inputs = record_inputs(config, tokenizer, template, stamps)
             partial = folder.with_name(f".{folder.name}.partial")
             try:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir()
                 manifest = _Preparation(config, tokenizer, template, partial, inputs, on_progress).run()
+                write_stamps(partial, stamps)
                 partial.rename(folder)
                 flush_folder(folder.parent)
             finally:
@@ -119,6 +120,10 @@ class _Preparation:
         self._on_progress = on_progress
         deduplication = config.cleaning.deduplication
         self._deduplicator = Deduplicator(deduplication) if deduplication else None
+        self._read = 0  # bytes of the sources' files
+        self._places: deque[int] = deque()  # how many had been read when each item came that is being prepared
+        reads_all = all(record.files for record in manifest.sources) and all(s.limit is None for s in config.sources)
+        self._to_read = sum(file.bytes for record in manifest.sources for file in record.files) if reads_all else None
 
     def run(self) -> Manifest:
         (self._folder / TOKENIZER_FILE).write_text(self._tokenizer.to_json(), encoding="utf-8")
@@ -168,14 +173,14 @@ class _Preparation:
             if reason is not None:
                 record.dropped[reason] = record.dropped.get(reason, 0) + 1
             elif prepared.tokenized is not None:
-                split = self._split(source, prepared.exact)
+                split = split_of(self._config, source, prepared.exact)
                 writers[split].add(prepared.tokenized)
                 sums = record.train if split == "train" else record.validation
                 sums.documents += 1
                 sums.tokens += len(prepared.tokenized.ids)
                 sums.targets += prepared.tokenized.targets
                 sums.bytes += prepared.tokenized.bytes
-            self._report(record)
+            self._report(record, self._places.popleft())
         for writer in writers.values():
             writer.finish()
             self._manifest.shards += writer.records
@@ -185,27 +190,24 @@ class _Preparation:
             counts.update(ordered)
 
     def _usable(self, source: SourceConfig, record: SourceRecord) -> Iterator[Document | Conversation]:
-        for item in read_source(source):
+        as_recorded = source.model_copy(update={"revision": record.revision, "kind": record.kind})
+        for item in read_source(as_recorded, self._count):
             if isinstance(item, Malformed):
                 record.malformed[item.problem] = record.malformed.get(item.problem, 0) + 1
                 if len(record.examples) < EXAMPLES:
                     record.examples.append(str(item))
             else:
                 record.read += 1
+                self._places.append(self._read)
                 yield item
+
+    def _count(self, read: int) -> None:
+        self._read += read
 
     def _duplicate(self, prepared: Prepared) -> Reason | None:
         return None if self._deduplicator is None else self._deduplicator.check(prepared.exact, prepared.near)
 
-    def _split(self, source: SourceConfig, text: int) -> Split:
-        """By a hash of the text and the split's name, so that a document stays where it is whatever comes beside it."""
-        if source.use != "split":
-            return source.use
-        salted = f"{self._config.validation_name} {text}".encode()
-        place = int.from_bytes(hashlib.blake2b(salted, digest_size=8).digest()) / (1 << 64)
-        return "validation" if place < self._config.validation_fraction else "train"
-
-    def _report(self, record: SourceRecord) -> None:
+    def _report(self, record: SourceRecord, read: int) -> None:
         train, validation = record.train, record.validation
         kept = train.documents + validation.documents
         self._on_progress(
@@ -215,64 +217,9 @@ class _Preparation:
                 kept=kept,
                 tokens=train.tokens + validation.tokens,
                 bytes=train.bytes + validation.bytes,
+                share=min(read / self._to_read, 1) if self._to_read else None,
             )
         )
-
-
-def _inputs(config: DataConfig, tokenizer: Tokenizer, template: ChatTemplate | None) -> Manifest:
-    """The manifest before anything was read: what the dataset is a function of."""
-    sources = []
-    for source in config.sources:
-        kind = source_kind(source)
-        if kind != "documents" and template is None:
-            raise DataError(
-                f"source {source.name} holds conversations ({kind}), and the tokenizer has no chat template"
-            )
-        sources.append(
-            SourceRecord(
-                name=source.name,
-                kind=kind,
-                licence=source.licence,
-                note=source.note,
-                weight=source.weight,
-                files=[file_record(path) for path in source_files(source)],
-            )
-        )
-    return Manifest(
-        config=config.model_copy(update={"processes": 0}),  # which changes nothing
-        tokenizer_sha256=hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
-        template_sha256=None if template is None else hashlib.sha256(template.source.encode()).hexdigest(),
-        vocab_size=tokenizer.vocab_size,
-        dtype="uint16" if token_dtype(tokenizer.vocab_size).itemsize == 2 else "uint32",
-        document_end=document_borders(tokenizer)[1],
-        sources=sources,
-        other_files=[file_record(path) for path in _other_files(config.cleaning)],
-        shards=[],
-    )
-
-
-def _other_files(cleaning: CleaningConfig) -> list[Path]:
-    evaluations = [path for pattern in cleaning.decontaminate for path in expand(pattern)]
-    return evaluations if cleaning.classifier is None else [*evaluations, cleaning.classifier.path.expanduser()]
-
-
-def _existing(folder: Path, inputs: Manifest) -> Manifest:
-    """The manifest in `folder`, if it came of `inputs`. Raises `DataError` naming what differs, or is damaged."""
-    dataset = open_dataset(folder)
-    found = dataset.manifest
-    for name in ("config", "tokenizer_sha256", "template_sha256"):
-        if getattr(found, name) != getattr(inputs, name):
-            what = {"config": "other settings", "tokenizer_sha256": "another tokenizer"}.get(name, "another template")
-            raise DataError(f"{folder} was prepared with {what}: choose another folder, or remove it first")
-    pairs = [(before.files, now.files) for before, now in zip(found.sources, inputs.sources, strict=True)]
-    for before, now in [*pairs, (found.other_files, inputs.other_files)]:
-        if before != now:
-            changed = [new.path for new in now if new not in before] or [old.path for old in before]
-            raise DataError(
-                f"{folder} was prepared from other data ({changed[0]}): choose another folder, or remove it"
-            )
-    dataset.verify()
-    return found
 
 
 def _summary(manifest: Manifest) -> str:

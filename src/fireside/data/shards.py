@@ -25,6 +25,7 @@ class Flag(IntFlag):
     TARGET = 1  # loss is taken of it
     MESSAGE_START = 2  # a message begins with it
     TURN_START = 4  # a user's message does
+    PREAMBLE = 8  # it stands before a later turn as well, when a conversation begins with that: system message, tools
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,17 @@ class SourceTokens:
         if flags is None:
             raise DataError(f"source {self.name} holds plain documents, not conversations")
         return flags[begin + start : end if stop is None else begin + stop]
+
+    def targets(self) -> NDArray[np.int64]:
+        """Tokens of each conversation that loss is taken of. int64 [documents]; reads all flags once."""
+        counts = []
+        for _, ends, flags in self._shards:
+            if flags is None:
+                raise DataError(f"source {self.name} holds plain documents, not conversations")
+            starts = np.concatenate([[0], ends[:-1]])
+            wanted = (flags & Flag.TARGET) > 0
+            counts.append(np.add.reduceat(wanted, starts, dtype=np.int64) - wanted[starts])  # the first is only read
+        return np.concatenate(counts) if counts else np.empty(0, np.int64)
 
     def _place(self, document: int) -> tuple[int, int, int]:
         shard = int(np.searchsorted(self._first, document, side="right")) - 1

@@ -10,17 +10,18 @@ from typing import Any
 from fireside.data.chat_formats import BadConversation, Kind, detect, to_openai
 from fireside.data.config import SourceConfig
 from fireside.data.documents import Conversation, DataError, Document, Malformed, Problem
-from fireside.data.files import Row, expand, first_row, format_of, read_jsonl, read_parquet, read_text
-
-HUGGING_FACE = "hf:"
+from fireside.data.files import OnRead, Row, expand, first_row, format_of, read_jsonl, read_parquet, read_text
+from fireside.data.hub import hub_rows, is_on_hub
 
 Item = Document | Conversation | Malformed
 
 
-def read_source(config: SourceConfig) -> Iterator[Item]:
+def read_source(config: SourceConfig, on_read: OnRead = lambda count: None) -> Iterator[Item]:
     """The source's items in an order that does not vary. What cannot be used is `Malformed`, and passed over or, with
-    `on_error="fail"`, raised as `DataError`. Raises `DataError` also for a path that names nothing."""
-    items = _items(config)
+    `on_error="fail"`, raised as `DataError`. Raises `DataError` also for a path that names nothing.
+
+    `on_read` hears of bytes of the source's files as they are read."""
+    items = _items(config, on_read)
     if config.limit is None:
         yield from _checked(items, config)
         return
@@ -34,18 +35,18 @@ def read_source(config: SourceConfig) -> Iterator[Item]:
 
 def source_files(config: SourceConfig) -> list[Path]:
     """The files of a source, sorted; none for a Hugging Face dataset. Raises `DataError`."""
-    return [] if config.path.startswith(HUGGING_FACE) else expand(config.path)
+    return [] if is_on_hub(config) else expand(config.path)
 
 
 def source_kind(config: SourceConfig) -> Kind:
     """What the source holds: by its config, or by the first row of its first file. Raises `DataError`."""
     if config.kind != "auto":
         return config.kind
-    if config.path.startswith(HUGGING_FACE):
-        row: Mapping[str, Any] | None = first_row(_hugging_face(config))
+    if is_on_hub(config):
+        row: Mapping[str, Any] | None = first_row(hub_rows(config))
     else:
         path = source_files(config)[0]
-        row = None if _format(path, config) == "text" else first_row(_rows(path, config, None))
+        row = None if _format(path, config) == "text" else first_row(_rows(path, config, None, lambda count: None))
     return "documents" if row is None else detect(row)
 
 
@@ -56,27 +57,31 @@ def _checked(items: Iterator[Item], config: SourceConfig) -> Iterator[Item]:
         yield item
 
 
-def _items(config: SourceConfig) -> Iterator[Item]:
+def _items(config: SourceConfig, on_read: OnRead) -> Iterator[Item]:
     kind = source_kind(config)
     columns = [config.text_field, *([config.id_field] if config.id_field else [])] if kind == "documents" else None
-    if config.path.startswith(HUGGING_FACE):
-        yield from (_item(row, kind, config) for row in _hugging_face(config))
+    if is_on_hub(config):
+        yield from (_item(row, kind, config) for row in hub_rows(config))
         return
     for path in source_files(config):
-        for row in _rows(path, config, columns):
+        for row in _rows(path, config, columns, on_read):
             yield _item(row, kind, config)
 
 
-def _rows(path: Path, config: SourceConfig, columns: list[str] | None) -> Iterator[Row | Malformed]:
+def _rows(path: Path, config: SourceConfig, columns: list[str] | None, on_read: OnRead) -> Iterator[Row | Malformed]:
     match _format(path, config):
         case "text":
             return read_text(
-                path, encoding=config.encoding, separator=config.separator, max_bytes=config.max_document_bytes
+                path,
+                encoding=config.encoding,
+                separator=config.separator,
+                max_bytes=config.max_document_bytes,
+                on_read=on_read,
             )
         case "jsonl":
-            return read_jsonl(path, max_bytes=config.max_document_bytes)
+            return read_jsonl(path, max_bytes=config.max_document_bytes, on_read=on_read)
         case _:
-            return read_parquet(path, columns=columns)
+            return read_parquet(path, columns=columns, on_read=on_read)
 
 
 def _format(path: Path, config: SourceConfig) -> str:
@@ -117,26 +122,8 @@ def _document(text: str, identity: str, where: str, config: SourceConfig) -> Doc
     return Document(text=text, id=identity, source=config.name)
 
 
-def _hugging_face(config: SourceConfig) -> Iterator[Row | Malformed]:
-    """Rows of a dataset of the hub, streamed: nothing is kept on disk."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(f"source {config.name} is a Hugging Face dataset: pip install datasets, to read it") from error
-    name = config.path.removeprefix(HUGGING_FACE)
-    try:
-        rows = datasets.load_dataset(name, config.subset, split=config.hf_split, streaming=True)
-        for number, row in enumerate(rows, start=1):
-            yield f"{config.path}:{number}", row
-    except DataError:
-        raise
-    except Exception as error:  # whatever the hub, the network or the dataset's files bring
-        raise DataError(f"source {config.name}: the dataset {name} cannot be read: {error}") from error
-
-
 def read_texts(configs: tuple[SourceConfig, ...]) -> Iterator[str]:
-    """Every text of the sources, those of messages included, but none that is only for validation: what a tokenizer
-    is trained on."""
+    """Every text of the sources, those of messages included, but none that is only for validation."""
     for item in chain.from_iterable(read_source(config) for config in configs if config.use != "validation"):
         if isinstance(item, Document):
             yield item.text

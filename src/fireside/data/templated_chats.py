@@ -1,14 +1,17 @@
 """Conversations from templates, for models so small that they learn a few skills and nothing else.
 
-`python -m fireside.data.templated_chats 4000` prints the file that `recipes/tiny.toml` is fine-tuned on. Everything in
-them is written here, so they are in the public domain (CC0).
+`python -m fireside.data.templated_chats 4000` prints the file that `recipes/tiny.toml` is fine-tuned on, and
+`python -m fireside.data.templated_chats 250 --held-out` the one that it is measured on: sums, comparisons, counts and
+echoes that are in no chat of the first. Everything in them is written here, so they are in the public
+domain (CC0).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
-import sys
+import zlib
 from collections.abc import Callable, Iterator
 
 Exchange = tuple[str, str]  # what the user says, and the answer
@@ -59,12 +62,15 @@ _TREASURES = ["a golden key", "a red apple", "a silver bell", "a blue stone", "a
 _FRIENDS = ["a lost lamb", "an old crow", "a hungry wolf", "a sad goose", "a tiny ant"]
 
 
-def templated_chats(count: int, seed: int = 0) -> Iterator[list[dict[str, str]]]:
-    """`count` different conversations as OpenAI's messages. The same arguments give the same conversations."""
+def templated_chats(count: int, seed: int = 0, *, held_out: bool = False) -> Iterator[list[dict[str, str]]]:
+    """`count` different conversations as OpenAI's messages. The same arguments give the same conversations.
+
+    held_out: only questions whose answers no conversation has otherwise, and that follow from a rule.
+    """
     draw = random.Random(seed)  # noqa: S311 - the same in every run is what is wanted
     seen: set[str] = set()
     while len(seen) < count:
-        exchanges = _conversation(draw)
+        exchanges = [_unseen(draw)] if held_out else _conversation(draw)
         key = json.dumps(exchanges)
         if key not in seen:
             seen.add(key)
@@ -73,7 +79,7 @@ def templated_chats(count: int, seed: int = 0) -> Iterator[list[dict[str, str]]]
 
 
 def _conversation(draw: random.Random) -> list[Exchange]:
-    turns = [draw.choice(_SKILLS)(draw) for _ in range(draw.choice((1, 1, 1, 2, 2, 3)))]
+    turns = [_seen(draw) for _ in range(draw.choice((1, 1, 1, 2, 2, 3)))]
     kind = draw.random()
     if kind < 0.12:  # something said early is asked for later
         name = draw.choice(_NAMES)
@@ -85,6 +91,28 @@ def _conversation(draw: random.Random) -> list[Exchange]:
     if kind > 0.9:
         turns.append(_farewell(draw))
     return turns
+
+
+def _seen(draw: random.Random) -> Exchange:
+    while True:
+        skill = draw.choice(_SKILLS)
+        exchange = skill(draw)
+        if skill not in _GENERAL or not _is_held_out(exchange):
+            return exchange
+
+
+def _unseen(draw: random.Random) -> Exchange:
+    while True:
+        exchange = draw.choice(_GENERAL)(draw)
+        if _is_held_out(exchange):
+            return exchange
+
+
+def _is_held_out(exchange: Exchange) -> bool:
+    """An eighth of the answers, chosen by the answer, so that it is the fact that counts and not how it was asked for.
+    Sums of numbers below ten are not among them: they are to be known by heart."""
+    answer = exchange[1]
+    return answer not in _SMALL_SUMS and zlib.crc32(answer.encode()) % 8 == 0
 
 
 def _greeting(draw: random.Random) -> Exchange:
@@ -125,7 +153,8 @@ def _identity(draw: random.Random) -> Exchange:
 
 
 def _addition(draw: random.Random) -> Exchange:
-    a, b = draw.randint(0, 20), draw.randint(0, 20)
+    largest = draw.choice((9, 9, 20))
+    a, b = draw.randint(0, largest), draw.randint(0, largest)
     asked = draw.choice(
         (f"What is {a} + {b}?", f"What is {a} plus {b}?", f"How much is {a} and {b}?", f"{a} + {b} = ?")
     )
@@ -229,14 +258,20 @@ def _story(draw: random.Random) -> Exchange:
 
 
 _SKILLS: tuple[Skill, ...] = (
-    _addition, _addition, _subtraction, _larger, _counting, _capital, _capital, _sound, _colour, _opposite, _legs,
+    *[_addition] * 5, _subtraction, _larger, _counting, _capital, _capital, _sound, _colour, _opposite, _legs,
     _kind, _spelling, _calendar, _repetition, _story, _identity, _greeting,
 )  # fmt: skip
+_GENERAL: tuple[Skill, ...] = (_addition, _subtraction, _larger, _counting, _repetition)  # a rule gives the answer
+_SMALL_SUMS = frozenset(f"{a} + {b} = {a + b}." for a in range(10) for b in range(10))
 
 
 def main() -> None:
-    """Prints as many conversations as the first argument says, one JSON object a line."""
-    for messages in templated_chats(int(sys.argv[1])):
+    """Prints conversations, one JSON object a line."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("count", type=int)
+    parser.add_argument("--held-out", action="store_true")
+    arguments = parser.parse_args()
+    for messages in templated_chats(arguments.count, held_out=arguments.held_out):
         print(json.dumps({"messages": messages}))
 
 

@@ -94,9 +94,12 @@ class Preparer:
             return Prepared([*reasons, Reason.UNRENDERABLE])
         if not any(rendered.targets[1:]):
             return Prepared([*reasons, Reason.EMPTY])
+        if rendered.is_folded:
+            reasons = [*reasons, Reason.FOLDED]
         flags = np.array(rendered.targets, np.uint8) * Flag.TARGET
         flags[rendered.message_starts] |= Flag.MESSAGE_START
         flags[rendered.turn_starts] |= Flag.TURN_START
+        flags[: rendered.preamble] |= Flag.PREAMBLE
         size = sum(len(str(message["content"]).encode("utf-8", "replace")) for message in conversation.messages)
         return Prepared(reasons, TokenizedDocument(np.array(rendered.ids, self._dtype), flags, size), text_hash(text))
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fireside.kernels.linear import input_gradient, linear
 from fireside.models.quantization import QuantizedTensor
 
 
@@ -56,12 +56,13 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, bias: Tensor | None, stored: QuantizedTensor) -> Tensor:
         ctx.stored, ctx.dtype = stored, input.dtype
-        return F.linear(input, stored.dequantize(input.dtype), None if bias is None else bias.to(input.dtype))
+        return linear(input, stored.dequantize(input.dtype), None if bias is None else bias.to(input.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        return upstream @ ctx.stored.dequantize(ctx.dtype), None, None
+        rows = input_gradient(upstream.flatten(0, -2), ctx.stored.dequantize(ctx.dtype))
+        return rows.view(*upstream.shape[:-1], -1), None, None
 
 
 def _product_dtype(stored: QuantizedTensor) -> torch.dtype:

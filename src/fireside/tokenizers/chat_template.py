@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 from jinja2 import meta, nodes
 
-from fireside.errors import FiresideError
 from fireside.tokenizers.chat_environment import ChatEnvironment, RefusedByTemplate, render_bounded
 from fireside.tokenizers.look_alikes import escaped, look_alikes, unused_characters
 from fireside.tokenizers.tokenizer import Tokenizer
+from fireside.tokenizers.turns import TemplateError, Turns, find_turns
+
+__all__ = ["ChatTemplate", "TemplateError", "adapted_message"]
 
 Message = Mapping[str, Any]
 Marker = Callable[[str], str]
-
-
-class TemplateError(FiresideError):
-    """A chat template is broken, or cannot render the conversation it was given."""
-
-
-@dataclass(frozen=True)
-class Turns:
-    """A rendered conversation and where each message lies in it.
-
-    text: with `mark` before what only looks like a control token (`Tokenizer.encode_marked`). ends: where each message
-    ends and the next begins. openings: where the assistant's own words begin, for its messages. None where the
-    template writes a beginning of the conversation otherwise than in the whole.
-    """
-
-    text: str
-    mark: str
-    ends: tuple[int | None, ...]
-    openings: tuple[int | None, ...]
 
 
 class ChatTemplate:
@@ -111,39 +93,20 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         variables: Mapping[str, Any] | None = None,
     ) -> Turns:
-        """The whole conversation, for training on. Control tokens come from the template alone, as in `encode`.
-
-        A message's place is found by rendering what leads up to it, so that it holds for any template. Raises
-        `TemplateError`.
-        """
+        """The whole conversation, for training on, and where its messages lie (`find_turns`). Control tokens come from
+        the template alone, as in `encode`. Raises `TemplateError`."""
         data = _Conversation(messages, tools, variables or {})
         (mark,) = self._unused(data, 1)
         self._mark(data, tokenizer, mark)
         every = data.messages
+        roles = [str(message.get("role")) for message in every]
+        lead = next((index for index, role in enumerate(roles) if role != "system"), len(roles))
 
-        def render(count: int, *, opening: bool = False) -> str:
-            data.messages = every[:count]
+        def render(first: int, count: int, *, opening: bool = False) -> str:
+            data.messages = every[:count] if first <= lead else every[:lead] + every[first:count]
             return self._render(data, opening, None).replace(escaped(mark), mark)
 
-        text = render(len(every))
-
-        def place(count: int, *, opening: bool = False) -> int | None:
-            try:
-                part = render(count, opening=opening)
-            except TemplateError:  # some refuse a conversation that ends with this message
-                return None
-            return len(part) if text.startswith(part) else None
-
-        ends = tuple(place(count) for count in range(1, len(every)))
-        return Turns(
-            text=text,
-            mark=mark,
-            ends=(*ends, len(text)),
-            openings=tuple(
-                place(index, opening=True) if message.get("role") == "assistant" else None
-                for index, message in enumerate(every)
-            ),
-        )
+        return find_turns(render, roles, mark)
 
     def _mark(self, data: _Conversation, tokenizer: Tokenizer, mark: str) -> None:
         special = frozenset(token for token, is_special in tokenizer.added_tokens.items() if is_special)

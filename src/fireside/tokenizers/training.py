@@ -12,11 +12,11 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from fireside.errors import FiresideError
-from fireside.tokenizers.pre_tokenizers import GPT2, LLAMA3, PreTokenization
+from fireside.tokenizers.pre_tokenizers import GPT2, LLAMA3, QWEN2, PreTokenization
 from fireside.tokenizers.training_config import END_OF_TEXT, END_OF_TURN, START_OF_TURN, TokenizerConfig
 
 CHATML = Path(__file__).with_name("chatml.jinja")
-SPLITS = {"gpt-4": LLAMA3, "gpt-2": GPT2}
+SPLITS = {"gpt-4": LLAMA3, "gpt-2": GPT2, "qwen2": QWEN2}
 PIECE = 1 << 18  # characters that Rust gets at once: it cuts a text into all of its words before it counts them
 LONGEST_TOKEN = 64  # characters; else rules of dashes and runs of spaces become tokens
 

@@ -19,9 +19,10 @@ class TokenizerConfig(BaseModel):
     vocab_size: int = Field(
         default=4096, ge=320, le=1 << 20, description="Tokens in all, the 256 bytes and the special tokens included."
     )
-    pre_tokenizer: Literal["gpt-4", "gpt-2"] = Field(
+    pre_tokenizer: Literal["gpt-4", "gpt-2", "qwen2"] = Field(
         default="gpt-4",
-        description="How text is cut into words before merging: digits in threes, or GPT-2's expression.",
+        description="How text is cut into words before merging: digits in threes (gpt-4), one by one (qwen2, good for "
+        "sums), or GPT-2's expression.",
     )
     min_frequency: int = Field(default=2, ge=1, description="A pair seen less often than this is not merged.")
     max_bytes: int = Field(

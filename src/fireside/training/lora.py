@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fireside.errors import RecipeError
+from fireside.kernels.linear import linear
 from fireside.models.adapter import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, PREFIX
 from fireside.models.decoder import Decoder
 from fireside.models.quantized_layers import QuantizedLinear
@@ -41,7 +42,7 @@ class LoraLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         dropped = F.dropout(input, self.dropout, self.training)
-        update = F.linear(F.linear(dropped.to(self.lora_A.dtype), self.lora_A), self.lora_B)
+        update = linear(linear(dropped.to(self.lora_A.dtype), self.lora_A), self.lora_B)
         out: Tensor = self.base(input)
         return out + (update * self.scaling).to(out.dtype)
 

@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from fireside.data.config import anchor_paths
 from fireside.errors import RecipeError
 from fireside.training.recipe import Recipe, TrainingConfig
 
@@ -23,7 +24,8 @@ _BUDGETS = {"tokens": "epochs", "epochs": "tokens"}  # each says how long to tra
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in the TOML file `path`, with `overrides` such as "training.lr=3e-4" laid over it.
 
-    Paths of sources are taken from the recipe's own folder. Raises `RecipeError` naming file and key.
+    Paths of data (sources, evaluation files, a classifier) are taken from the recipe's own folder. Raises
+    `RecipeError` naming file and key.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -145,15 +147,10 @@ def _share(raw: dict[str, Any], overrides: Iterable[str], source: str) -> None:
 
 
 def _anchor(raw: dict[str, Any], folder: Path) -> None:
-    """Makes the paths of sources absolute. Whatever is malformed is left for validation to name."""
     for name in _STAGES:
         stage = raw.get(name)
-        data = stage.get("data") if isinstance(stage, dict) else None
-        sources = data.get("sources") if isinstance(data, dict) else None
-        for source in sources if isinstance(sources, list) else ():
-            path = source.get("path") if isinstance(source, dict) else None
-            if isinstance(path, str) and not path.startswith("hf:"):
-                source["path"] = str(folder / Path(path).expanduser())
+        if isinstance(stage, dict):
+            anchor_paths(stage.get("data"), folder)
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

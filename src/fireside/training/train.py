@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 
 from fireside.data.prepare import prepare
 from fireside.data.shards import Dataset
-from fireside.data.sources import read_texts
+from fireside.data.training_texts import training_texts
 from fireside.engine.fingerprint import model_fingerprint
 from fireside.errors import DivergedError, FiresideError, RunError
 from fireside.evaluation.bits_per_byte import bits_per_byte, token_byte_counts
@@ -179,9 +179,9 @@ class _Session:
         assert recipe.tokenizer is not None  # the recipe has seen to it
         if not (folder / "tokenizer_config.json").is_file():
             self._observer.message(f"training a tokenizer of {recipe.tokenizer.vocab_size:,} tokens")
-            sources = tuple(source for stage in recipe.stages.values() for source in stage.data.sources)
+            texts = training_texts([stage.data for stage in recipe.stages.values()])
             files = train_tokenizer(
-                read_texts(sources), recipe.tokenizer, on_progress=lambda read: self._watch(f"read {read:,} bytes")
+                texts, recipe.tokenizer, on_progress=lambda read: self._watch(f"read {read:,} bytes")
             )
             write_files(files, folder)
         return text_of_folder(folder)
@@ -219,7 +219,7 @@ class _Session:
                 text.tokenizer,
                 folder,
                 template=text.template,
-                on_progress=lambda at: self._watch(f"{at.source}: {at.documents:,} documents, {at.tokens:,} tokens"),
+                on_progress=lambda at: self._watch(str(at)),
             )
         )
         dataset = Dataset(folder, manifest)

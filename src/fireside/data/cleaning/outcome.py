@@ -15,6 +15,7 @@ class Reason(StrEnum):
     # changes
     UNICODE = "unicode repaired"
     PII = "personal data masked"
+    FOLDED = "system message put before the user's, as the template takes none"
     # drops
     EMPTY = "empty after cleaning"
     LANGUAGE = "other language"
