@@ -74,7 +74,7 @@ def trained(
 
     def evaluate(decoder: Decoder) -> float:
         is_sharded = fabric is not None and isinstance(fabric.strategy, ModelParallelStrategy)
-        assert isinstance(decoder.model.layers[0].mlp.up_proj.weight, DTensor) is is_sharded
+        assert isinstance(decoder.model.layers[0].input_layernorm.weight, DTensor) is is_sharded
         batch = runs.random_batch(seed=99)
         with torch.no_grad(), (fabric or Fabric(precision=more.get("precision", "32-true"))).autocast():
             decoder.eval()

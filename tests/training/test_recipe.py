@@ -200,7 +200,9 @@ def test_what_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert whole.optimizer == 8 * parameter_count(config)
     adapted = estimate_memory(config, recipe.pretrain, plan, lora=LoraConfig(), is_bf16=False, shards=1)
     assert adapted.optimizer < whole.optimizer / 20
-    kept = estimate_memory(config, recipe.pretrain, plan, lora=LoraConfig(), is_bf16=False, quantized_bytes=10**9)
+    kept = estimate_memory(
+        config, recipe.pretrain, plan, lora=LoraConfig(), is_bf16=False, shards=1, quantized_bytes=10**9
+    )
     assert 10**9 < kept.weights < adapted.weights / 5
     assert replace(kept, weights=adapted.weights) == adapted
     monkeypatch.setattr(memory, "available_memory", lambda: whole.total - 1)

@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Run:
     with Trackers(run, pytest.fail) as trackers:
         for stage in ("pretrain", "sft"):
             recorder = Recorder(run, Quiet(), stage, PLAN, torch.device("cpu"), trackers)
-            empty = PackingReport(rows=0, tokens=0, dropped=0, dropped_targets=0, padding=0, cuts=0)
+            empty = PackingReport(0, 0, dropped=0, dropped_targets=0, padding=0, cuts=0, repeated=0, bare=0)
             recorder.begin(state(0), MemoryEstimate(1, 1, 1, 1), "0" * 64, empty)
             for step in range(1, 9):
                 if step % 2 == 0:

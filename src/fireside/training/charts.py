@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,7 +87,7 @@ def number(value: float, suffix: str = "", *, like: float = 0.0) -> str:
 
 def _scale(low: float, high: float, *, ticks: int) -> tuple[float, float, float]:
     """Ends and step of an axis that holds both values: a step is 1, 2, 2.5 or 5 times a power of ten."""
-    span = (high - low) or abs(high) or 1.0
+    span = max(high - low or abs(high) or 1.0, sys.float_info.min)  # smaller ones have no logarithm
     power = 10.0 ** math.floor(math.log10(span / ticks))
     step = next(factor * power for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * power * ticks >= span * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
