@@ -2,10 +2,11 @@
 
     .venv/bin/python -m benchmarks.cleaning TEXT.parquet --tokenizer FOLDER [--peers PYTHON] [--rounds 3]
 
-Beside our blocks: datatrove's of the same names, in the Python that `--peers` names (.peers/cleaning/bin/python after `make peers`). Beside our
-tokenizer: Hugging Face's `tokenizers` with nothing around it. Figures are megabytes of UTF-8 per second of processor
-time, the median of the rounds, so that a busy machine does not decide. Loading: tokens in packed batches per second of
-processor time, for pretraining and, of conversations, for fine-tuning, with what the packing costs.
+Beside our blocks: datatrove's of the same names, in the Python that `--peers` names (after `make peers` it is
+.peers/cleaning/bin/python). Beside our tokenizer: Hugging Face's `tokenizers` with nothing around it. Figures are
+megabytes of UTF-8 per second of processor time, the median of the rounds, so that a busy machine does not decide.
+Loading: tokens in packed batches per second of processor time, for pretraining and, of conversations, for fine-tuning,
+with what the packing costs.
 """
 
 from __future__ import annotations
