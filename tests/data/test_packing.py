@@ -382,3 +382,14 @@ def test_long_documents_are_cut_no_more_than_they_must() -> None:
         (3, 16, 8),
         (3, 24, 1),
     ]
+
+
+def test_of_little_data_every_pass_has_every_document_once() -> None:
+    """Whatever the window would hold: else a run of a few steps would never meet some."""
+    source = conversations("a", [[("user", 3), ("assistant", 2 + number % 7)] for number in range(40)], first=1)
+    batches = ConversationBatches([source], config(64, window_rows=512), rows=1)
+    rows = batches.report().rows
+    for _ in range(3):
+        ids = torch.cat([batches.next_batch().input_ids.flatten() for _ in range(rows)])
+        firsts = [int(source.ids(number)[0]) for number in range(40)]
+        assert all(int((ids == first).sum()) == 1 for first in firsts)

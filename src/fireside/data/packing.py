@@ -174,7 +174,10 @@ class PackedBatches:
 
     def _plan_window(self) -> None:
         """Sets the rows of the window that begins where `_drawn` says, and what was drawn at its end."""
-        wanted = self._config.window_rows * self._config.sequence_length
+        # At most one pass: of little data a window would hold every document many times, the like in rows of their own,
+        # and a run over a few of its rows would never meet some.
+        one_pass = sum(segments.positions for segments in self._segments)
+        wanted = min(self._config.window_rows * self._config.sequence_length, one_pass)
         drawn, positions = list(self._drawn), list(self._positions)
         places: list[_Place] = []
         while wanted > 0:
