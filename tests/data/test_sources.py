@@ -213,6 +213,12 @@ def test_rows_that_only_look_like_pairs(tmp_path: Path, row: dict[str, Any]) -> 
     assert source_kind(SourceConfig(name="s", path=str(path))) == "documents"
 
 
+def test_a_text_field_that_was_set_comes_first(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"body": "An article.", "prompt": "Hi", "response": "Hello"}])
+    assert source_kind(SourceConfig(name="s", path=str(path))) == "pairs"
+    assert source_kind(SourceConfig(name="s", path=str(path), text_field="body")) == "documents"
+
+
 def test_calls_in_every_form(tmp_path: Path) -> None:
     arguments = {"place": "Rome"}
     write_jsonl(

@@ -133,7 +133,9 @@ def test_a_base_is_found_by_name_path_or_the_repository_it_was_pulled_from(model
     assert isinstance(damaged, DamagedModel) and "acme/tiny, which is not here" in damaged.reason
 
 
-@pytest.mark.parametrize("name", ["", "gone", "../models/base", "./base", "~/base", "/nowhere/base", "base\0"])
+@pytest.mark.parametrize(
+    "name", ["", "gone", "../models/base", "./base", "~/base", "/nowhere/base", "base\0", "/" + 300 * "b"]
+)
 def test_a_base_that_is_not_there_is_named_with_what_to_do(name: str, models: Path) -> None:
     """Nor is one reached by a path that climbs."""
     edit(models / "tuned", base_model_name_or_path=name)

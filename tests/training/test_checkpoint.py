@@ -62,3 +62,22 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (folder / "state.json").write_text("{")
     with pytest.raises(RunError, match=r"state.json cannot be read"):
         store.read_state(folder)
+
+
+def test_a_kill_while_old_ones_are_removed_is_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CheckpointStore(tmp_path, keep=1, identity={})
+    store.save(state(1), TENSORS)
+
+    def killed(path: Path, **_: object) -> None:
+        if path.exists():
+            (path / checkpoint.STATE_FILE).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.save(state(2), TENSORS)
+    again = CheckpointStore(tmp_path, keep=1, identity={})
+    assert again.latest() == tmp_path / "step-00000002" and again.best() is None
+    again.save(state(3), TENSORS)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]

@@ -10,11 +10,16 @@ import pytest
 from pydantic import BaseModel
 
 from fireside.errors import OutOfMemoryError, RecipeError
-from fireside.training import memory
+from fireside.models.local import resolve_model
+from fireside.settings import Settings
+from fireside.training import checks, memory
+from fireside.training.checks import check_recipe, pin_datasets
+from fireside.training.finetuning import finetuning_recipe
 from fireside.training.memory import check_memory, estimate_memory
 from fireside.training.recipe import LoraConfig, ModelShape, Recipe
 from fireside.training.recipe_file import differences, load_recipe, parse_recipe, recipe_to_json
 from fireside.training.scaling import model_config, parameter_count, plan_stage, weights_in_products
+from tests.engine.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
@@ -207,6 +212,51 @@ def test_what_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert replace(kept, weights=adapted.weights) == adapted
     monkeypatch.setattr(memory, "available_memory", lambda: whole.total - 1)
     with pytest.raises(OutOfMemoryError, match=r"stage pretrain would take about \d+\.\d GB \(weights .*: lower micro"):
-        check_memory("pretrain", whole, torch.device("cpu"))
+        check_memory("pretrain", whole, torch.device("cpu"), processes=1)
     monkeypatch.setattr(memory, "available_memory", lambda: whole.total)
-    check_memory("pretrain", whole, torch.device("cpu"))
+    check_memory("pretrain", whole, torch.device("cpu"), processes=1)
+    with pytest.raises(OutOfMemoryError, match="free for each"):
+        check_memory("pretrain", whole, torch.device("cpu"), processes=2)
+
+
+def test_what_one_stage_holds_out_no_other_trains_on(tmp_path: Path) -> None:
+    (tmp_path / "text.jsonl").write_text('{"text": "One."}\n')
+    settings = Settings(home=tmp_path / "home")
+    same = ("sft.data.sources.0.path=text.jsonl", "sft.data.validation_fraction=0.05")
+    with pytest.raises(RecipeError, match=r"text.jsonl is split otherwise in sft than in pretrain, so that"):
+        check_recipe(load(tmp_path, *same), settings)
+    check_recipe(load(tmp_path, *same, "pretrain.data.validation_fraction=0.05"), settings)
+
+
+def test_datasets_of_the_hub_are_one_commit_for_all_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = iter("ab")
+    monkeypatch.setattr(checks, "resolved", lambda source: source.model_copy(update={"revision": next(commits) * 40}))
+    recipe = pin_datasets(load(tmp_path, "sft.data.sources.0.path=hf:someone/chats"))
+    assert recipe.pretrain is not None and recipe.sft is not None
+    assert recipe.sft.data.sources[0].revision == "b" * 40
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_recipes_of_fine_tuning_are_what_the_command_runs(tmp_path: Path, lora: bool) -> None:
+    write_tiny_model(tmp_path / "models" / "smollm2-135m")
+    base = resolve_model("smollm2-135m", Settings(home=tmp_path))
+    (tmp_path / "chats.jsonl").touch()
+    command = finetuning_recipe(base, tmp_path / "chats.jsonl", lora=lora).model_dump()
+    name = "finetune-lora" if lora else "finetune"
+    path = f"sft.data.sources.0.path={tmp_path / 'chats.jsonl'}"
+    recipe = load_recipe(ROOT / "recipes" / f"{name}.toml", [path, "sft.packing.sequence_length=512"]).model_dump()
+    for said in (command, recipe):
+        said.pop("name"), said.pop("base")
+    assert command == recipe
+
+
+def test_few_conversations_are_enough_for_several_devices(tmp_path: Path) -> None:
+    recipe = load(tmp_path)
+    assert recipe.sft is not None
+    config = model_config(ModelShape(depth=2), vocab_size=512, longest_row=1024)
+    few = {"is_fine_tuning": True, "is_lora": True, "tokens_per_epoch": 500, "devices": 2}
+    assert plan_stage(recipe.sft, config, **few).rows == 1  # type: ignore[arg-type]
+    asked = recipe.sft.model_copy(update={"batch_tokens": 512})
+    with pytest.raises(RecipeError, match="there are 2 devices: raise it"):
+        plan_stage(asked, config, **few)  # type: ignore[arg-type]

@@ -91,3 +91,14 @@ def test_a_full_disk_says_so(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
         train_module.train(run, Settings(home=tmp_path), Quiet())  # type: ignore[arg-type]
     with pytest.raises(RunError, match=r"small-1 cannot be written: No space left"):
         run.update(model="x")
+
+
+def test_an_error_that_nobody_expected_is_a_failure(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(session: object) -> Never:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(train_module._Session, "run", fail)
+    with pytest.raises(RuntimeError):
+        train_module.train(run, Settings(home=tmp_path), Quiet())  # type: ignore[arg-type]
+    assert run.status is RunStatus.FAILED and run.record["error"] == "RuntimeError: CUDA out of memory"
+    assert (run.folder / "report.md").is_file()

@@ -190,6 +190,13 @@ def test_nothing_leaves_unless_it_is_asked_for(tmp_path: Path, wandb: FakeWandb,
     assert not (quiet.folder / "tensorboard").exists()
 
 
+def test_an_address_with_a_password_stays_here(tmp_path: Path, wandb: FakeWandb, mlflow: FakeMlflow) -> None:
+    run = make_run(tmp_path, wandb="project", mlflow="experiment", mlflow_uri="http://me:SECRET@localhost:1")
+    tell(run, range(1, 3), RunStatus.FINISHED)
+    assert "pretrain" in repr(wandb.runs) and "pretrain" in repr(mlflow.runs)
+    assert "SECRET" not in repr(wandb.runs) + repr(mlflow.runs)
+
+
 def test_weights_and_biases(tmp_path: Path, wandb: FakeWandb) -> None:
     run = make_run(tmp_path, wandb="project", wandb_entity="me")
     tell(run, range(1, 6), RunStatus.STOPPED)

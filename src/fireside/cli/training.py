@@ -29,11 +29,11 @@ def begin_training(recipe: Recipe, settings: Settings) -> None:
     from fireside.training.run import create_run
 
     try:
-        from fireside.training.checks import check_recipe
+        from fireside.training.checks import check_recipe, pin_datasets
     except ImportError as error:
         raise _missing(error) from error
     check_recipe(recipe, settings)
-    run_training(create_run(settings.runs_dir, recipe), settings)
+    run_training(create_run(settings.runs_dir, pin_datasets(recipe)), settings)
 
 
 def run_training(run: Run, settings: Settings) -> None:

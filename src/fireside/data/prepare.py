@@ -97,7 +97,7 @@ def _alone(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                place.unlink(missing_ok=True)
+                place.unlink(missing_ok=True)  # filelock notices if the file it got is no longer there
     except Timeout as error:
         raise DataError(f"another preparation is writing {folder}: wait for it, or choose another folder") from error
 

@@ -39,7 +39,8 @@ def source_files(config: SourceConfig) -> list[Path]:
 
 
 def source_kind(config: SourceConfig) -> Kind:
-    """What the source holds: by its config, or by the first row of its first file. Raises `DataError`."""
+    """What the source holds: by its config, or by the first row of its first file, in which a `text_field` that was set
+    comes before the keys of conversations. Raises `DataError`."""
     if config.kind != "auto":
         return config.kind
     if is_on_hub(config):
@@ -47,7 +48,9 @@ def source_kind(config: SourceConfig) -> Kind:
     else:
         path = source_files(config)[0]
         row = None if _format(path, config) == "text" else first_row(_rows(path, config, None, lambda count: None))
-    return "documents" if row is None else detect(row)
+    if row is None or ("text_field" in config.model_fields_set and config.text_field in row):
+        return "documents"
+    return detect(row)
 
 
 def _checked(items: Iterator[Item], config: SourceConfig) -> Iterator[Item]:

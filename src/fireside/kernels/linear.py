@@ -43,7 +43,7 @@ def _takes_onednn(x: Tensor, other: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == other.dtype == torch.float32
-        and x.numel() >= _MIN_ROWS * x.shape[-1]
+        and x.numel() >= _MIN_ROWS * x.shape[-1] > 0
         and torch._C.has_mkl
         and torch._C._has_mkldnn
         and not torch.is_autocast_enabled("cpu")

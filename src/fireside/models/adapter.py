@@ -88,8 +88,10 @@ class Adapter:
 
 def is_adapter(folder: Path) -> bool:
     """Whether the folder holds an adapter, and not a whole model that kept an adapter's config."""
-    whole = [folder / "model.safetensors", folder / "model.safetensors.index.json"]
-    return folder.is_dir() and (folder / ADAPTER_CONFIG_FILE).is_file() and not any(path.is_file() for path in whole)
+    if not (folder / ADAPTER_CONFIG_FILE).is_file():
+        return False
+    whole = (folder / "model.safetensors", folder / "model.safetensors.index.json", *folder.glob("*.gguf"))
+    return not any(path.is_file() for path in whole)
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -145,7 +147,7 @@ def open_base(folder: Path, models_dir: Path | None) -> tuple[Adapter, Path]:
 def _find_base(adapter: Adapter, models_dir: Path | None) -> Path:
     base, file = adapter.base, adapter.folder / ADAPTER_CONFIG_FILE
     if Path(base).is_absolute():
-        found = Path(base) if Path(base).exists() else None
+        found = Path(base) if _exists(Path(base)) else None
     elif models_dir is not None and is_model_name(base):
         found = models_dir / base if (models_dir / base).is_dir() else None
     else:
@@ -157,6 +159,13 @@ def _find_base(adapter: Adapter, models_dir: Path | None) -> Path:
         f"{adapter.folder} is an adapter of {base or 'a model without a name'}, which is not here: {fetch}"
         f"set base_model_name_or_path in {file} to the name, or the absolute path, of a model that is"
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for one, or a folder that may not be read
+        return False
 
 
 def _pulled(repository: str, models_dir: Path | None) -> Path | None:

@@ -55,6 +55,8 @@ class CheckpointStore:
     def __init__(self, folder: Path, *, keep: int, identity: Mapping[str, Any]) -> None:
         self.folder = folder
         self._keep = keep
+        for left in folder.glob(".step-*.removed"):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
         self._identity = json.loads(json.dumps(identity))  # as it will be read back
 
     def save(self, state: SavedState, tensors: Tensors) -> Path:
@@ -75,7 +77,7 @@ class CheckpointStore:
             for path in partial.iterdir():
                 flush(path)
             if target.exists():  # the same step once more, after a resume
-                shutil.rmtree(target)
+                _remove(target)
             partial.rename(target)
             flush(self.folder)
         except (OSError, SafetensorError) as error:
@@ -130,7 +132,15 @@ class CheckpointStore:
         keep = {*self.all()[-self._keep :], self.best()}
         for path in self.all():
             if path not in keep:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    """At once, as it is seen: a checkpoint is whole or not there."""
+    removed = checkpoint.with_name(f".{checkpoint.name}.removed")
+    shutil.rmtree(removed, ignore_errors=True)
+    checkpoint.rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def _file(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fireside.data.hub import is_on_hub, resolved
 from fireside.data.sources import source_files
 from fireside.errors import RecipeError
 from fireside.models.local import resolve_model
@@ -9,7 +10,7 @@ from fireside.settings import Settings
 from fireside.training.export import check_name
 from fireside.training.hardware import device_of, uses_bf16
 from fireside.training.memory import check_memory, estimate_memory, kept_quantized
-from fireside.training.recipe import Recipe
+from fireside.training.recipe import Recipe, StageConfig
 from fireside.training.scaling import model_config, plan_stage
 from fireside.training.trackers import check_tracking
 
@@ -17,13 +18,15 @@ _MUCH = 1 << 40
 
 
 def check_recipe(recipe: Recipe, settings: Settings) -> None:
-    """Raises `FiresideError`: a name that is taken, data, base or tracker that is not there, too little memory."""
+    """Raises `FiresideError`: a name that is taken, data, base or tracker that is not there, too little memory, or text
+    that one stage holds out and another trains on."""
     check_name(recipe.name, settings, base=recipe.base)
     check_tracking(recipe.tracking)
     for stage in recipe.stages.values():
         for source in stage.data.sources:
-            if not source.path.startswith("hf:"):
+            if not is_on_hub(source):
                 source_files(source)
+    _check_splits(recipe)
     base = None if recipe.base is None else resolve_model(recipe.base, settings)
     if base is not None:
         config = base.config
@@ -55,4 +58,27 @@ def check_recipe(recipe: Recipe, settings: Settings) -> None:
             shards=recipe.hardware.shards,
             quantized_bytes=kept_quantized(base, recipe.lora),
         )
-        check_memory(name, estimate, device)
+        check_memory(name, estimate, device, processes=recipe.hardware.devices)
+
+
+def pin_datasets(recipe: Recipe) -> Recipe:
+    """The recipe with every dataset of the hub as the commit that it is now, for all of the run. Raises `DataError`."""
+    stages: dict[str, StageConfig] = {}
+    for name, stage in recipe.stages.items():
+        sources = tuple(resolved(source) for source in stage.data.sources)
+        stages[name] = stage.model_copy(update={"data": stage.data.model_copy(update={"sources": sources})})
+    return recipe.model_copy(update=stages)
+
+
+def _check_splits(recipe: Recipe) -> None:
+    split: dict[str, tuple[str, object]] = {}
+    for name, stage in recipe.stages.items():
+        for source in stage.data.sources:
+            by_hash = (stage.data.validation_fraction, stage.data.validation_name)
+            how = by_hash if source.use == "split" else source.use
+            first, other = split.setdefault(source.path, (name, how))
+            if other != how:
+                raise RecipeError(
+                    f"{source.path} is split otherwise in {name} than in {first}, so that what one holds out the other "
+                    "would train on: give both the same validation_fraction, validation_name and use"
+                )

@@ -116,13 +116,14 @@ def lora_parameter_count(config: ModelConfig, lora: LoraConfig) -> int:
     return lora.rank * config.num_hidden_layers * sum(sizes.get(target, 0) for target in lora.targets)
 
 
-def check_memory(stage: str, estimate: MemoryEstimate, device: torch.device) -> None:
-    """Raises `OutOfMemoryError` with the estimate if the device has less free."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+def check_memory(stage: str, estimate: MemoryEstimate, device: torch.device, *, processes: int) -> None:
+    """Raises `OutOfMemoryError` with the estimate if the device has less free. processes: of this machine, which share
+    its memory if they train on the CPU."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory() // processes
     if estimate.total > free:
         raise OutOfMemoryError(
-            f"stage {stage} would take about {estimate}, and {device.type} has {format_bytes(free)} free: lower "
-            "micro_batch_tokens, set activation_checkpointing, or make the model smaller"
+            f"stage {stage} would take about {estimate}, and {device.type} has {format_bytes(free)} free for each "
+            "process: lower micro_batch_tokens, set activation_checkpointing, or make the model smaller"
         )
 
 

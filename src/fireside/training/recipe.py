@@ -8,7 +8,7 @@ saved with the run.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -90,7 +90,9 @@ class TrainingConfig(RecipeTable):
     evaluation_tokens: int = Field(100_000, ge=1, description="Held-out tokens of one evaluation, at most.")
     save_every: int | None = Field(None, ge=1, description="Steps between checkpoints; none: ten in a run.")
     keep: int = Field(2, ge=1, description="Checkpoints that stay, beside the best.")
-    sample_prompts: tuple[str, ...] = Field((), description="Texts that are continued at every evaluation.")
+    sample_prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="Texts that are continued at every evaluation."
+    )
     sample_tokens: int = Field(48, ge=1, description="Tokens of such a sample.")
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from typing import Any
 
 from fireside.errors import RunError
 from fireside.training.charts import Curve, Points, number, sparkline, svg_chart
-from fireside.training.results import HEADINGS, cost, stage_results
+from fireside.training.results import HEADINGS, cost, indent_code, stage_results
 from fireside.training.run import Run
 
 _CURVES = {
@@ -81,7 +81,7 @@ def _markdown(run: Run, lines: list[dict[str, Any]]) -> str:
             parts.append(f"### {' '.join(prompt.split())}")
             # Indented code, for a model may write whatever formats a page.
             texts = [f"step {step}:\n{text}" for step, text in samples]
-            parts.append("\n\n".join("    " + text.replace("\n", "\n    ") for text in texts))
+            parts.append("\n\n".join(indent_code(text) for text in texts))
     return "\n\n".join(parts) + "\n"
 
 

@@ -76,3 +76,8 @@ def _watts(record: Mapping[str, Any]) -> tuple[int, str]:
         return devices * WATTS_PER_GPU, f"GPUs: {devices}, at a guessed {WATTS_PER_GPU} W each"
     cores = devices * (record.get("threads") or 1)
     return cores * WATTS_PER_CORE, f"cores: {cores}, at a guessed {WATTS_PER_CORE} W each"
+
+
+def indent_code(text: str) -> str:
+    """A block of code in Markdown, which nothing within the text ends or formats."""
+    return "\n".join(f"    {line}" for line in text.splitlines() or [""])

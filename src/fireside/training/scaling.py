@@ -9,7 +9,7 @@
 | batch | 2^19 tokens at 11.2e9 tokens of data, falling with their power of 0.383 | https://arxiv.org/abs/2505.13738 |
 | fine-tuning | three epochs, 8192 tokens a step; of little data smaller steps, and 60 at least | |
 | learning rate | 6e-4 at a width of 768, inversely with it, at most 3e-3 | GPT-3, https://arxiv.org/abs/2005.14165 |
-| learning rate, fine-tuning | a thirtieth of that; twenty times as much for LoRA | |
+| learning rate, fine-tuning | a thirtieth of that; ten times as much for LoRA | |
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def plan_stage(
     by_rule = min(_FINE_TUNING_BATCH, tokens / _FINE_TUNING_STEPS) if is_fine_tuning else _batch_tokens(tokens)
     batch = stage.batch_tokens or by_rule
     rows = max(1, round(batch / length))  # whatever the devices: a resume may have others
-    if rows < devices:
+    if stage.batch_tokens is not None and rows < devices:  # of little data the rule may give fewer, and some rest
         raise RecipeError(
             f"batch_tokens gives {rows} rows of {length} tokens to a step, and there are {devices} devices: raise it"
         )
@@ -103,7 +103,7 @@ def plan_stage(
     tenth = max(1, math.ceil(steps / 10))
     lr = min(3e-3, 6e-4 * 768 / config.hidden_size)
     if is_fine_tuning:
-        lr *= (20 if is_lora else 1) / 30
+        lr *= (10 if is_lora else 1) / 30
     return Plan(
         steps=steps,
         rows=rows,

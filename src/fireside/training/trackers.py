@@ -22,6 +22,7 @@ from tensorboardX.summary import scalar, text
 from fireside.errors import RecipeError
 from fireside.training.recipe import TrackingConfig
 from fireside.training.recipe_file import flat
+from fireside.training.results import indent_code
 from fireside.training.run import RunStatus
 
 UPLOAD_SECONDS = 30  # for Weights & Biases to answer, and at the end of a run to take what it has not got yet
@@ -96,7 +97,7 @@ class WeightsAndBiases:
             dir=str(folder),
             # The terminal is the progress bar's.
             settings=wandb.Settings(
-                console="off", silent=True, init_timeout=UPLOAD_SECONDS, finish_timeout=UPLOAD_SECONDS
+                console="off", silent=True, disable_git=True, init_timeout=UPLOAD_SECONDS, finish_timeout=UPLOAD_SECONDS
             ),
         )
         self._next = self._run.starting_step
@@ -196,8 +197,7 @@ def check_tracking(config: TrackingConfig) -> None:
 
 def _markdown(samples: Samples) -> str:
     """Texts as blocks of code, which nothing within them ends or formats."""
-    blocks = (f"{prompt}▸{continuation}".replace("\n", "\n    ") for prompt, continuation in samples)
-    return "\n\n---\n\n".join(f"    {block}" for block in blocks)
+    return "\n\n---\n\n".join(indent_code(f"{prompt}▸{continuation}") for prompt, continuation in samples)
 
 
 def _text(value: object) -> str:

@@ -70,7 +70,7 @@ class Trackers:
             if identifier is None:
                 identifier = secrets.token_hex(8)
                 run.update(tracking_id=identifier)
-            told = run.recipe.model_dump(mode="json")
+            told = run.recipe.model_dump(mode="json", exclude={"tracking"})  # an address may hold a password
             told |= {key: record[key] for key in ("environment", "git") if key in record}
             if config.wandb is not None:
                 makers["Weights & Biases"] = partial(WeightsAndBiases, config, run.folder, run.name, identifier, told)

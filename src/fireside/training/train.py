@@ -83,12 +83,13 @@ def train(
         try:
             check_recipe(recipe, settings)
             result = _Session(run, settings, observer, stop, trackers).run()
-        except FiresideError as error:
+        except Exception as error:
+            said = str(error) if isinstance(error, FiresideError) else f"{type(error).__name__}: {error}"
             with suppress(RunError):  # on a full disk: the first error is the one to be seen
-                run.update(status=RunStatus.FAILED, error=str(error))
+                run.update(status=RunStatus.FAILED, error=said)
                 write_report(run)
             raise
-        except BaseException:
+        except BaseException:  # a second Ctrl-C
             with suppress(RunError):
                 run.update(status=RunStatus.STOPPED)
             raise
@@ -189,10 +190,12 @@ class _Session:
     def _decoder(self, text: ModelText) -> Decoder:
         """Weights as they are before the first stage. Those of a new model are a function of the seed."""
         recipe = self._recipe
+        # What is sharded goes to the devices layer by layer, and need not fit one of them.
+        device = torch.device("cpu") if recipe.hardware.shards > 1 else self._fabric.device
         if text.base is not None:
             decoder = load_decoder(
                 open_checkpoint(text.base.path, self._settings.models_dir),
-                device=self._fabric.device,
+                device=device,
                 keep_quantized=recipe.lora is not None and recipe.lora.quantized_base,
             )
         else:
@@ -201,8 +204,7 @@ class _Session:
         if recipe.lora is not None:
             torch.manual_seed(recipe.seed)
             add_lora(decoder, recipe.lora)
-        # What is sharded goes to the devices layer by layer, and need not fit one of them.
-        return decoder if recipe.hardware.shards > 1 else decoder.to(self._fabric.device)
+        return decoder.to(device)
 
     def _config(self, vocab_size: int) -> ModelConfig:
         assert self._recipe.model is not None  # the recipe has seen to it
@@ -322,6 +324,11 @@ class _Session:
             return folder
         adapter = None
         if recipe.lora is not None and text.base is not None:
+            if model_fingerprint(text.base.path, self._settings.models_dir) != self._base:
+                raise RunError(
+                    f"the weights of {text.base.name} changed while updates to them were trained: put those back that "
+                    f"were there, and resume with: fireside train --resume {self._run.name}"
+                )
             adapter = self._run.folder / "adapter"
             save_adapter(decoder, recipe.lora, adapter, base_reference(text.base, self._settings))
         if adapter is None or recipe.lora is None or recipe.lora.merge:
