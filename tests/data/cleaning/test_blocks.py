@@ -227,10 +227,12 @@ def test_blocks_in_order_with_their_reasons() -> None:
 
 
 def seconds(work: Callable[[str], str], text: str) -> float:
+    """Of the processor: others may take its time meanwhile."""
+
     def once() -> float:
-        start = time.perf_counter()
+        start = time.thread_time()
         work(text)
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     return min(once() for _ in range(3))
 
