@@ -1,0 +1,124 @@
+"""The one connection to the database: SQLite in the home folder by default, PostgreSQL by a setting."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from fireside.errors import FiresideError
+
+KEPT_BACKUPS = 5
+
+
+class DatabaseError(FiresideError):
+    """The database cannot be opened, or brought to this version's tables; the message says why and what to do."""
+
+
+class Database:
+    """Sessions on the database, after `open` has brought its tables to this version's."""
+
+    def __init__(self, url: str) -> None:
+        """url: as SQLAlchemy spells it, of `sqlite+aiosqlite` or `postgresql+asyncpg`."""
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        options: dict[str, Any] = {} if self.is_sqlite else {"pool_size": 10, "pool_pre_ping": True}
+        self._engine: AsyncEngine = create_async_engine(self.url, **options)
+        if self.is_sqlite:
+            event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A unit of work: committed at its end, rolled back if it raises."""
+        async with self._sessions() as session, session.begin():
+            yield session
+
+    async def open(self) -> None:
+        """Creates the tables, or migrates those of an earlier version behind a backup. Raises `DatabaseError`."""
+        try:
+            if self.is_sqlite and self.url.database:
+                _own_file(Path(self.url.database))
+            async with self._engine.connect() as connection:
+                version = await _version(connection)
+            from fireside.server.db import migrations
+
+            if version == migrations.HEAD:
+                return
+            if version is not None and version not in migrations.known():
+                raise DatabaseError(
+                    f"{self.where} was written by a newer Fireside (tables {version}): update this one, or restore a "
+                    "backup"
+                )
+            if version is not None and self.is_sqlite:
+                await asyncio.to_thread(self._back_up)
+            async with self._engine.begin() as connection:
+                await connection.run_sync(migrations.upgrade)
+        except (SQLAlchemyError, OSError, sqlite3.Error) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            raise DatabaseError(f"the database {self.where} cannot be used: {reason}") from error
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def back_up(self) -> Path:
+        """A copy of the whole database beside it, of SQLite alone. Raises `DatabaseError`."""
+        if not self.is_sqlite:
+            raise DatabaseError("PostgreSQL is backed up by its own tools: pg_dump")
+        return await asyncio.to_thread(self._back_up)
+
+    @property
+    def where(self) -> str:
+        """For people; without a password."""
+        return self.url.database or "" if self.is_sqlite else self.url.render_as_string(hide_password=True)
+
+    def _back_up(self) -> Path:
+        source = Path(self.url.database or "")
+        folder = source.parent / "backups"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = folder / f"{source.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"
+        partial = target.with_suffix(".partial")
+        connection = sqlite3.connect(source)
+        try:
+            connection.execute("VACUUM INTO ?", (str(partial),))
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        finally:
+            connection.close()
+        partial.chmod(0o600)
+        partial.replace(target)
+        for old in sorted(folder.glob(f"{source.stem}-*.db"))[:-KEPT_BACKUPS]:
+            with suppress(OSError):
+                old.unlink()
+        return target
+
+
+def _own_file(path: Path) -> None:
+    """For its owner's eyes only, before there is anything in it; what SQLite puts beside it takes the same mode."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+async def _version(connection: AsyncConnection) -> str | None:
+    """Of the tables that are there; None for an empty database."""
+    has_table = await connection.run_sync(lambda sync: sync.dialect.has_table(sync, "alembic_version"))
+    if not has_table:
+        return None
+    return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
