@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ CASES = {
 def test_any_cut_gives_the_same(text: str, expected: tuple[str, str], cuts: list[int]) -> None:
     thinking = Thinking()
     places = [0, *sorted(cuts), len(text)]
-    pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
     events = [event for piece in pieces for event in thinking.push(piece)] + thinking.finish()
     assert (text_of(events, "reasoning"), text_of(events, "text")) == expected
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, delete, select, tuple_
+from sqlalchemy import Row, and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.chat import search
@@ -20,7 +21,8 @@ from fireside.server.chat.schemas import (
 from fireside.server.chat.tables import Conversation, Message, Project
 from fireside.server.chat.tree import latest_leaf
 from fireside.server.db.base import now
-from fireside.server.errors import ApiError
+from fireside.server.errors import ApiError, invalid
+from fireside.server.paging import Page, PageRequest
 
 
 def not_found(what: str) -> ApiError:
@@ -55,15 +57,14 @@ async def create(session: AsyncSession, user_id: str, new: NewConversation) -> C
 async def list_page(
     session: AsyncSession,
     user_id: str,
+    page: PageRequest,
     *,
-    limit: int,
-    before: tuple[datetime, str] | None = None,
     query: str | None = None,
     project_id: str | None = None,
     archived: bool | None = False,
     pinned: bool | None = None,
-) -> list[ConversationItem]:
-    """Up to `limit` of the person's conversations, what was written to last first, from behind `before`."""
+) -> Page[ConversationItem]:
+    """The person's conversations, what was written to last first. Raises `ApiError` 400 for a cursor that is none."""
     statement = select(Conversation).where(Conversation.user_id == user_id)
     if project_id is not None:
         statement = statement.where(Conversation.project_id == project_id)
@@ -71,20 +72,39 @@ async def list_page(
         statement = statement.where(Conversation.archived_at.is_not(None) == archived)
     if pinned is not None:
         statement = statement.where(Conversation.pinned_at.is_not(None) == pinned)
-    order = tuple_(Conversation.updated_at, Conversation.id)
-    if before is not None:
-        statement = statement.where(order < tuple_(*before))
-    statement = statement.order_by(Conversation.updated_at.desc(), Conversation.id.desc()).limit(limit)
+    if page.cursor is not None:
+        time, last_id = _read_cursor(page.cursor)
+        at_that_time = and_(Conversation.updated_at == time, Conversation.id < last_id)
+        statement = statement.where(or_(Conversation.updated_at < time, at_that_time))
+    statement = statement.order_by(Conversation.updated_at.desc(), Conversation.id.desc()).limit(page.limit + 1)
     if query is None:
-        return [ConversationItem.model_validate(row) for row in await session.scalars(statement)]
-    found, matches = search.find(session, user_id, query)
-    statement = statement.outerjoin(found, found.c.conversation_id == Conversation.id).where(matches)
-    rows = (await session.execute(statement.add_columns(found.c.number))).all()
-    return await _with_hits(session, rows, query)
+        items = [ConversationItem.model_validate(row) for row in await session.scalars(statement)]
+    else:
+        found, matches = search.find(session, user_id, query)
+        statement = statement.outerjoin(found, found.c.conversation_id == Conversation.id).where(matches)
+        rows = (await session.execute(statement.add_columns(found.c.number))).all()
+        items = await _with_hits(session, rows, query)
+    shown = items[: page.limit]
+    return Page(items=shown, next_cursor=_cursor(shown[-1]) if len(items) > page.limit else None)
+
+
+def _cursor(last: ConversationItem) -> str:
+    return base64.urlsafe_b64encode(f"{last.updated_at.isoformat()} {last.id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        time, _, conversation_id = base64.b64decode(cursor, altchars=b"-_", validate=True).decode().partition(" ")
+        updated_at = datetime.fromisoformat(time)
+        if updated_at.tzinfo is None:
+            raise ValueError("a time without its zone")
+    except ValueError:
+        raise invalid("cursor", "is not one that this server gave", "invalid_value") from None
+    return updated_at, conversation_id
 
 
 async def _with_hits(
-    session: AsyncSession, rows: Sequence[Row[tuple[Conversation, int | None]]], query: str
+    session: AsyncSession, rows: Sequence[Row[Conversation, int | None]], query: str
 ) -> list[ConversationItem]:
     numbers = [number for _, number in rows if number is not None]
     messages = {m.number: m for m in await session.scalars(select(Message).where(Message.number.in_(numbers)))}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts.tables import User
@@ -34,9 +34,9 @@ class Begun:
 
 @dataclass(frozen=True)
 class _Nodes:
-    rows: Sequence[Row[Any]] = field(repr=False)
+    rows: Sequence[Any] = field(repr=False)  # id, parent_id, role, status, content
 
-    def get(self, message_id: str) -> Row[Any]:
+    def get(self, message_id: str) -> Any:
         """Raises `ApiError` 404."""
         if (row := next((row for row in self.rows if row.id == message_id), None)) is None:
             raise not_found("message")
@@ -46,11 +46,13 @@ class _Nodes:
         return [Turn(row.role, row.content) for row in path_to(self.rows, message_id)]
 
 
-async def send(session: AsyncSession, user: User, conversation: Conversation, new: NewMessage, models: ModelRegistry) -> Begun:
+async def send(
+    session: AsyncSession, user: User, conversation: Conversation, new: NewMessage, models: ModelRegistry
+) -> Begun:
     """A question and the message that will answer it.
 
-    Raises `ApiError`: 404 for a parent or model that is not there, 400 for a parent that is a question, 409 for one that
-    is still written, or for an id that is taken.
+    Raises `ApiError`: 404 for a parent or model that is not there, 400 for a parent that is a question, 409 for one
+    that is still written, or for an id that is taken.
     """
     if new.id is not None and (repeated := await _already_sent(session, conversation, new.id)) is not None:
         return repeated
@@ -58,7 +60,9 @@ async def send(session: AsyncSession, user: User, conversation: Conversation, ne
     if new.parent_id is not None:
         parent = nodes.get(new.parent_id)
         if parent.role != Role.ASSISTANT:
-            raise invalid("parent_id", "is a question; what follows an answer, or nothing, can be asked", "invalid_value")
+            raise invalid(
+                "parent_id", "is a question; what follows an answer, or nothing, can be asked", "invalid_value"
+            )
         _check_written(parent)
     question = _add(
         session, conversation, parent_id=new.parent_id, role=Role.USER, content=new.content, id=new.id or new_id()
@@ -70,11 +74,13 @@ async def send(session: AsyncSession, user: User, conversation: Conversation, ne
     begun = await _answer(session, user, conversation, question.id, turns, new, models)
     begun.message = question
     if is_first and not conversation.has_own_title and begun.plan is not None:
-        begun.plan = _with_question(begun.plan, new.content)
+        begun.plan = replace(begun.plan, question=new.content)
     return begun
 
 
-async def regenerate(session: AsyncSession, user: User, message_id: str, how: Answering, models: ModelRegistry) -> Begun:
+async def regenerate(
+    session: AsyncSession, user: User, message_id: str, how: Answering, models: ModelRegistry
+) -> Begun:
     """Another answer to the same question, beside the one given. Raises `ApiError` as `send` does."""
     conversation, message = await _find(session, user, message_id)
     if message.role != Role.ASSISTANT:
@@ -238,15 +244,9 @@ def _plan(
     )
 
 
-def _with_question(plan: Plan, question: str) -> Plan:
-    from dataclasses import replace
-
-    return replace(plan, question=question)
-
-
 def _chosen(conversation: Conversation, how: Answering, models: ModelRegistry) -> tuple[str, Parameters]:
     """Raises `ApiError` 404 for an unknown model; a conversation whose own is gone goes on with the default."""
-    parameters = Parameters(**conversation.parameters)
+    parameters = Parameters.model_validate(conversation.parameters)
     if how.parameters is not None:
         parameters = how.parameters.over(parameters)
     if how.model is not None:

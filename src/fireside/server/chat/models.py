@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from fireside.server.accounts.deps import CurrentUser
 from fireside.server.body import BoundedRoute
 from fireside.server.deps import CurrentContext
-from fireside.server.pages import Page
+from fireside.server.paging import Page
 
 router = APIRouter(route_class=BoundedRoute, tags=["models"])
 

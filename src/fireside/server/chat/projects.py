@@ -8,13 +8,14 @@ from fastapi import APIRouter
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fireside.server.accounts.deps import CurrentUser, DatabaseSession
+from fireside.server.accounts.deps import CurrentUser
 from fireside.server.api.schemas.common import Request
 from fireside.server.body import BoundedRoute
 from fireside.server.chat.conversations import not_found
-from fireside.server.chat.schemas import FromRow, Id, Instructions, Name
+from fireside.server.chat.schemas import FromRow, Instructions, Name
 from fireside.server.chat.tables import Project
-from fireside.server.pages import Cursor, Limit, Page, older_than, page_of, read_cursor
+from fireside.server.deps import DatabaseSession
+from fireside.server.paging import Id, Page, Paging, newest_first
 
 router = APIRouter(prefix="/api/projects", route_class=BoundedRoute, tags=["projects"])
 
@@ -44,13 +45,10 @@ async def _get(session: AsyncSession, user_id: str, project_id: str) -> Project:
 
 
 @router.get("")
-async def list_projects(
-    user: CurrentUser, session: DatabaseSession, limit: Limit = 50, cursor: Cursor = None
-) -> Page[ProjectOut]:
+async def list_projects(user: CurrentUser, session: DatabaseSession, page: Paging) -> Page[ProjectOut]:
     """The newest first."""
-    own = older_than(select(Project).where(Project.user_id == user.id), Project, read_cursor(cursor), limit + 1)
-    items = [ProjectOut.model_validate(row) for row in await session.scalars(own)]
-    return page_of(items, limit, lambda item: (item.created_at, item.id))
+    rows, next_cursor = await newest_first(session, select(Project).where(Project.user_id == user.id), Project, page)
+    return Page(items=[ProjectOut.model_validate(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.post("", status_code=201)

@@ -11,14 +11,15 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fireside.server.accounts.deps import CurrentUser, DatabaseSession
+from fireside.server.accounts.deps import CurrentUser
 from fireside.server.api.schemas.common import Request
 from fireside.server.body import BoundedRoute
 from fireside.server.chat.conversations import not_found
-from fireside.server.chat.schemas import FromRow, Id, Text
+from fireside.server.chat.schemas import FromRow, Text
 from fireside.server.chat.tables import Prompt
+from fireside.server.deps import DatabaseSession
 from fireside.server.errors import ApiError
-from fireside.server.pages import Cursor, Limit, Page, older_than, page_of, read_cursor
+from fireside.server.paging import Id, Page, Paging, newest_first
 
 router = APIRouter(prefix="/api/prompts", route_class=BoundedRoute, tags=["prompts"])
 
@@ -58,13 +59,10 @@ async def _flush(session: AsyncSession, name: str) -> None:
 
 
 @router.get("")
-async def list_prompts(
-    user: CurrentUser, session: DatabaseSession, limit: Limit = 50, cursor: Cursor = None
-) -> Page[PromptOut]:
+async def list_prompts(user: CurrentUser, session: DatabaseSession, page: Paging) -> Page[PromptOut]:
     """The newest first."""
-    own = older_than(select(Prompt).where(Prompt.user_id == user.id), Prompt, read_cursor(cursor), limit + 1)
-    items = [PromptOut.model_validate(row) for row in await session.scalars(own)]
-    return page_of(items, limit, lambda item: (item.created_at, item.id))
+    rows, next_cursor = await newest_first(session, select(Prompt).where(Prompt.user_id == user.id), Prompt, page)
+    return Page(items=[PromptOut.model_validate(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.post("", status_code=201)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
 from fireside.server.api.schemas.common import MAX_COUNT, Request, TokenCount
-from fireside.server.db.base import ID_LENGTH
+from fireside.server.paging import Id
 
 MAX_CONTENT = 400_000  # characters; more than any context here holds
 
@@ -20,7 +20,6 @@ def _no_nul(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_no_nul)]
-Id = Annotated[str, StringConstraints(pattern=f"^[0-9a-f]{{{ID_LENGTH}}}$")]
 Name = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Content = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_CONTENT)]
 Instructions = Annotated[Text, StringConstraints(max_length=32_000)]
@@ -31,15 +30,15 @@ StatusName = Literal["running", "complete", "stopped", "interrupted", "failed"]
 class Parameters(Request):
     """How to answer. What is left out is the conversation's, and else the model's own."""
 
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    max_tokens: TokenCount | None = Field(None, ge=1, description="Of one answer.")
-    seed: int | None = Field(None, ge=0, le=MAX_COUNT)
-    system: Instructions | None = Field(None, description="System prompt.")
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: TokenCount | None = Field(default=None, ge=1, description="Of one answer.")
+    seed: int | None = Field(default=None, ge=0, le=MAX_COUNT)
+    system: Instructions | None = Field(default=None, description="System prompt.")
 
     def over(self, other: Parameters) -> Parameters:
         """These, and where they say nothing the other ones."""
-        return Parameters(**(other.model_dump(exclude_none=True) | self.model_dump(exclude_none=True)))
+        return Parameters.model_validate(other.model_dump(exclude_none=True) | self.model_dump(exclude_none=True))
 
 
 class FromRow(BaseModel):
@@ -101,7 +100,7 @@ class ConversationOut(FromRow):
 
 
 class ConversationItem(ConversationOut):
-    hit: Hit | None = Field(None, description="With `q`: the latest message that has the words, or the title.")
+    hit: Hit | None = Field(default=None, description="With `q`: the latest message that has the words, or the title.")
 
 
 class ConversationTree(ConversationOut):
@@ -124,7 +123,9 @@ class ConversationChange(Request):
     archived: bool | None = None
     model: ModelName | None = None
     parameters: Parameters | None = None
-    current_leaf_id: Id | None = Field(None, description="Any message: the branch last written below it is shown.")
+    current_leaf_id: Id | None = Field(
+        default=None, description="Any message: the branch last written below it is shown."
+    )
 
 
 class ConversationIds(Request):
@@ -142,15 +143,15 @@ class Answering(Request):
 
 class NewMessage(Answering):
     id: Id | None = Field(
-        None, description="Made up by the client, so that a request sent twice is carried out once."
+        default=None, description="Made up by the client, so that a request sent twice is carried out once."
     )
-    parent_id: Id | None = Field(None, description="The answer that this one follows; null at the beginning.")
+    parent_id: Id | None = Field(default=None, description="The answer that this one follows; null at the beginning.")
     content: Content
 
 
 class Edit(Answering):
     content: Content
-    run: bool = Field(True, description="Have an edited question answered; means nothing for an edited answer.")
+    run: bool = Field(default=True, description="Have an edited question answered; means nothing for an edited answer.")
 
 
 class Started(BaseModel):
@@ -172,3 +173,60 @@ class TemporaryChat(Answering):
 
 class TemporaryRun(BaseModel):
     run: RunOut
+
+
+# Events of a run
+
+
+class TextEvent(BaseModel):
+    """A piece of the answer."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ReasoningEvent(BaseModel):
+    """A piece of what the model thinks before it answers."""
+
+    type: Literal["reasoning"]
+    reasoning: str
+
+
+class ContextEvent(BaseModel):
+    """The oldest messages were left out of the prompt, because the context has no room for them."""
+
+    type: Literal["context"]
+    left_out: int
+
+
+class UsageEvent(BaseModel):
+    type: Literal["usage"]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class TitleEvent(BaseModel):
+    """The model has named the conversation."""
+
+    type: Literal["title"]
+    title: str
+
+
+class DoneEvent(BaseModel):
+    """The last one."""
+
+    type: Literal["done"]
+    status: StatusName
+    finish_reason: str | None
+    error: MessageError | None
+
+
+class RunEventOut(
+    RootModel[
+        Annotated[
+            TextEvent | ReasoningEvent | ContextEvent | UsageEvent | TitleEvent | DoneEvent, Field(discriminator="type")
+        ]
+    ]
+):
+    """What an event of `GET /api/runs/{run_id}/events` holds."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, func, literal_column, or_, select, text
+from sqlalchemy import ColumnElement, Subquery, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.chat.tables import Conversation, Message
@@ -17,9 +17,11 @@ from fireside.server.chat.tables import Conversation, Message
 SNIPPET = 160  # characters
 _BEFORE = 50  # of them before the first word found
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
 # Thai, Lao, Khmer, Burmese, kana, Han and Hangul: for the indexes a whole sentence of these is one word.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]")
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
+)
 
 
 def words_of(query: str) -> list[str]:
@@ -32,25 +34,22 @@ def _condition(dialect: str, query: str, column: Any, table: str, field: str) ->
         return column.icontains(query.strip(), autoescape=True)  # type: ignore[no-any-return]
     if dialect == "sqlite":
         match = " ".join(f'"{word}"' for word in words) + "*"
-        return literal_column(f"{table}.number").in_(
-            text(f"SELECT rowid FROM {table}_fts WHERE {table}_fts MATCH :{table}_words")  # type: ignore[arg-type]
-            .bindparams(**{f"{table}_words": match})
-            .columns()
-        )
+        hits = f"{table}.number IN (SELECT rowid FROM {table}_fts WHERE {table}_fts MATCH :words)"  # noqa: S608 - our names
+        return text(hits).bindparams(words=match)  # type: ignore[return-value]  # a condition in all but its type
     match = " & ".join(f"'{word}'" for word in words) + ":*"
     return text(f"{document(table, field)} @@ to_tsquery('simple', :words)").bindparams(words=match)  # type: ignore[return-value]
 
 
 def document(table: str, field: str) -> str:
     """As the index has it; PostgreSQL refuses to make a vector of much more text."""
-    return f"to_tsvector('simple', left({table}.{field}, 200000))"
+    return f"to_tsvector('simple'::regconfig, left({table}.{field}, 200000))"
 
 
 def find(session: AsyncSession, user_id: str, query: str) -> tuple[Subquery, ColumnElement[bool]]:
     """The latest message with the words (`number`) of each of the person's conversations (`conversation_id`) that has
     one; and the condition on conversations that their title has the words."""
     dialect = session.get_bind().dialect.name
-    found: Select[Any] = (
+    found = (
         select(Message.conversation_id, func.max(Message.number).label("number"))
         .join(Conversation, Conversation.id == Message.conversation_id)
         .where(Conversation.user_id == user_id, _condition(dialect, query, Message.content, "messages", "content"))

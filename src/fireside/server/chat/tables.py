@@ -88,7 +88,7 @@ class Conversation(Numbered, Base):
 class Message(Numbered, Base):
     """A node of the tree.
 
-    While `status` is running, `content` and `reasoning` are what was there before the run; what it adds is in its events.
+    While `status` is running, `content` and `reasoning` are what was there before; what its run adds is in the events.
     run_id: the run that wrote it last; no foreign key, since runs point here.
     """
 

@@ -6,10 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from fireside.server.accounts.deps import CurrentUser, DatabaseSession
+from fireside.server.accounts.deps import CurrentUser
 from fireside.server.body import BoundedRoute
 from fireside.server.chat import conversations
-from fireside.server.chat.runs.hub import CurrentHub
 from fireside.server.chat.schemas import (
     ConversationChange,
     ConversationIds,
@@ -17,10 +16,10 @@ from fireside.server.chat.schemas import (
     ConversationOut,
     ConversationTree,
     Deleted,
-    Id,
     NewConversation,
 )
-from fireside.server.pages import Cursor, Limit, Page, page_of, read_cursor
+from fireside.server.deps import CurrentContext, DatabaseSession
+from fireside.server.paging import Id, Page, Paging
 
 router = APIRouter(prefix="/api/conversations", route_class=BoundedRoute, tags=["conversations"])
 
@@ -29,25 +28,22 @@ router = APIRouter(prefix="/api/conversations", route_class=BoundedRoute, tags=[
 async def list_conversations(
     user: CurrentUser,
     session: DatabaseSession,
-    limit: Limit = 50,
-    cursor: Cursor = None,
+    page: Paging,
     q: Annotated[str | None, Query(min_length=1, max_length=200, description="Words in titles and messages.")] = None,
     project: Annotated[Id | None, Query(description="Those of one project.")] = None,
     archived: Annotated[bool, Query(description="Those that are archived instead of those that are not.")] = False,
     pinned: Annotated[bool | None, Query(description="Only those that are pinned, or that are not.")] = None,
 ) -> Page[ConversationItem]:
     """What was written to last first. With `q`, archived ones too, and each says where it has the words."""
-    items = await conversations.list_page(
+    return await conversations.list_page(
         session,
         user.id,
-        limit=limit + 1,
-        before=read_cursor(cursor),
+        page,
         query=q,
         project_id=project,
         archived=archived if q is None or archived else None,
         pinned=pinned,
     )
-    return page_of(items, limit, lambda item: (item.updated_at, item.id))
 
 
 @router.post("", status_code=201)
@@ -57,10 +53,10 @@ async def create_conversation(body: NewConversation, user: CurrentUser, session:
 
 @router.post("/delete")
 async def delete_conversations(
-    body: ConversationIds, user: CurrentUser, session: DatabaseSession, hub: CurrentHub
+    body: ConversationIds, user: CurrentUser, session: DatabaseSession, context: CurrentContext
 ) -> Deleted:
     """Several at once. What is not there is not counted."""
-    await hub.stop_in(user.id, body.ids)
+    await context.runs.stop_in(user.id, body.ids)
     return Deleted(deleted=await conversations.delete_all(session, user.id, body.ids))
 
 
@@ -81,8 +77,8 @@ async def change_conversation(
 
 @router.delete("/{conversation_id}", status_code=204)
 async def delete_conversation(
-    conversation_id: Id, user: CurrentUser, session: DatabaseSession, hub: CurrentHub
+    conversation_id: Id, user: CurrentUser, session: DatabaseSession, context: CurrentContext
 ) -> None:
-    await hub.stop_in(user.id, [conversation_id])
+    await context.runs.stop_in(user.id, [conversation_id])
     if not await conversations.delete_all(session, user.id, [conversation_id]):
         raise conversations.not_found("conversation")

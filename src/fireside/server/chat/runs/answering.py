@@ -29,7 +29,7 @@ async def write_answer(plan: Plan, model: TextModel, metrics: Metrics, emit: Cal
     if fitted.left_out:
         emit({"type": "context", "left_out": fitted.left_out})
     wanted = plan.parameters
-    fields = GenerationFields(temperature=wanted.temperature, top_p=wanted.top_p, seed=wanted.seed)
+    fields = GenerationFields.model_validate(wanted.model_dump(include={"temperature", "top_p", "seed"}))
     options = text_options(fields, model, max_tokens=fitted.max_tokens or None, logprobs=None)
     thinking = Thinking() if BEGIN in model.tokenizer.added_tokens and not plan.continues else None
     last = TextChunk()

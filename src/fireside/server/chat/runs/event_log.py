@@ -82,7 +82,7 @@ class EventLog:
 
     def finish(self, run: LiveRun, ending: Ending) -> None:
         """The last event; message and run are written in the transaction that makes it durable."""
-        run.ending = ending
+        run.ending, run.finished_at = ending, now()
         self.append(run, ending.event)
 
     async def _write(self) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -103,15 +102,28 @@ class RunHub:
             self._end(run, Status.STOPPED)
             await run.wait_over()
 
-    async def replay(self, run_id: str, after: int) -> AsyncGenerator[bytes]:
-        """The events of a run that is over, from the database: with its end, even if the others were pruned."""
+    async def stop_in(self, user_id: str, conversation_ids: Collection[str]) -> None:
+        """Stops all that is being written in conversations of the person's."""
+        runs = [run for run in self._runs.values() if run.user_id == user_id]
+        await asyncio.gather(*(self.stop(run.id) for run in runs if run.conversation_id in conversation_ids))
+
+    async def events(self, run_id: str, after: int) -> AsyncGenerator[bytes]:
+        """The events behind the one numbered `after`, as server-sent events, up to the last one.
+
+        Of a run that is over they come from the database; if they were pruned, its end alone is told.
+        """
+        if (live := self._runs.get(run_id)) is not None:
+            async with aclosing(live.listen(after)) as events:
+                async for data in events:
+                    yield data
+            return
         async with self._database.session() as session:
             kept = select(RunEvent.sequence, RunEvent.data).where(RunEvent.run_id == run_id).order_by(RunEvent.sequence)
-            rows = (await session.execute(kept.where(RunEvent.sequence > after))).all()
+            rows = [(n, data) for n, data in await session.execute(kept.where(RunEvent.sequence > after))]
             if not rows and (await session.execute(kept.limit(1))).first() is None:
                 run = (await session.scalars(select(Run).where(Run.id == run_id))).one_or_none()
                 if run is not None and run.status != Status.RUNNING:
-                    rows = [(after + 1, encode(Ending(status=Status(run.status), error=run.error).event))]  # type: ignore[list-item]
+                    rows = [(after + 1, encode(Ending(status=Status(run.status), error=run.error).event))]
         yield b"".join(frame(sequence, data) for sequence, data in rows)
 
     async def _answer(self, run: LiveRun, plan: Plan) -> Answered:
@@ -169,7 +181,7 @@ class RunHub:
                         select(Run, Message).join(Message, Message.id == Run.message_id).where(Run.id == run_id)
                     )
                 ).one()
-                run, message = row.tuple()
+                run, message = row
                 stored = list(
                     await session.scalars(
                         select(RunEvent.data).where(RunEvent.run_id == run_id).order_by(RunEvent.sequence)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from fireside.server.chat.tables import Status
+from fireside.server.db.base import now
 
 Event = dict[str, Any]
 
@@ -82,8 +84,14 @@ class LiveRun:
     stopped_as: Status | None = None  # what it was told to end as, before it did
     is_over: bool = False  # and all of it has been delivered
     task: asyncio.Task[Any] | None = None  # what generates
+    created_at: datetime = field(default_factory=now)
+    finished_at: datetime | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def status(self) -> Status:
+        return self.ending.status if self.ending else Status.RUNNING
 
     @property
     def content(self) -> str:

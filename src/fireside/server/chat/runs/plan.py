@@ -13,8 +13,8 @@ from fireside.server.chat.schemas import Parameters
 from fireside.server.chat.tables import Role
 
 _ROOM_SHARE = 4  # an answer without a limit gets at least a quarter of the context
-# Turns are left out by so many, and not one by one: as long as the prompt begins as the one before, most of it is in the
-# engine's cache.
+# Turns are left out by so many, and not one by one: as long as the prompt begins as the one before, most of it is in
+# the engine's cache.
 _TURNS_AT_ONCE = 4
 
 

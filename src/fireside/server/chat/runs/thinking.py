@@ -14,7 +14,7 @@ class Thinking:
 
     def __init__(self) -> None:
         self._held = ""
-        # "before" anything, "opened" (space before the first thought), "inside", "closed" (space before the answer), "after"
+        # "before" anything, "opened" (space before the thoughts), "inside", "closed" (space before the answer), "after"
         self._state = "before"
 
     def push(self, text: str) -> list[Event]:

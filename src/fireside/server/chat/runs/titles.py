@@ -37,7 +37,7 @@ async def write_title(model: TextModel, question: str) -> str:
     Raises what `TextModel.generate` raises.
     """
     prompt = ChatPrompt(messages=[{"role": "user", "content": _ASK + question[:_QUESTION]}])
-    fields = GenerationFields(temperature=0.0, priority=_PRIORITY, seed=0)
+    fields = GenerationFields.model_validate({"temperature": 0.0, "priority": _PRIORITY, "seed": 0})
     options = text_options(fields, model, max_tokens=_MAX_TOKENS, logprobs=None)
     text = ""
     async with aclosing(model.generate(prompt, options)) as chunks:
