@@ -257,4 +257,3 @@ async def test_a_temporary_run_is_stopped_and_forgotten(
 async def _rows(app: FastAPI) -> list[int | None]:
     async with context_of(app).database.session() as session:
         return [await session.scalar(select(func.count()).select_from(table)) for table in (Message, Run, RunEvent)]
-
