@@ -2,10 +2,10 @@
 
     .venv/bin/python -m benchmarks.app [--people 200] [--rate 30] [--seconds 20] [--json FILE]
 
-Everybody asks at once and reads their own answer, over HTTP and real sockets, from a server in a process of its own with
-SQLite on disk. The engine is scripted: every request gets a token at a steady pace. A token's delay is from the moment
-when it was due to the moment when its reader has it; reader and server share the machine. Every event is checked: none
-lost, none doubled, the whole text in the database.
+Everybody asks at once and reads their own answer, over HTTP and real sockets, from a server in a process of its own
+with SQLite on disk. The engine is scripted: every request gets a token at a steady pace. A token's delay is from the
+moment when it was due to the moment when its reader has it; reader and server share the machine. Every event is
+checked: none lost, none doubled, the whole text in the database.
 """
 
 from __future__ import annotations

@@ -19,12 +19,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import uvicorn
+from tests.server.chat.people import sign_up
+from tests.server.scripted_app import Scripted, scripted_app
 
 from fireside.engine.messages import FinishReason, GenerationOutput, GenerationRequest
 from fireside.engine.scripted import ScriptedClient
 from fireside.server.deps import Context
-from tests.server.chat.people import sign_up
-from tests.server.scripted_app import Scripted, scripted_app
 
 _GROUPS = 10  # that get their tokens in turn, as if by as many engines: no step of one engine is as wide as all
 _TOKEN = ord("x")
@@ -84,7 +84,7 @@ async def serve(rate: float, tokens: int, people: int, home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", access_log=False))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
         tokens_of_people = [await sign_up(context.database, f"person{n}") for n in range(people)]
         print(

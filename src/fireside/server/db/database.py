@@ -66,6 +66,10 @@ class Database:
             yield session
             await session.commit()
 
+    async def connect(self) -> AsyncConnection:
+        """A connection for one owner, who closes it: what must not wait for one that others use."""
+        return await self._engine.connect()
+
     async def open(self) -> None:
         """Creates the tables, or migrates those of an earlier version behind a backup. Raises `DatabaseError`."""
         try:

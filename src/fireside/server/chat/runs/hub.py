@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import delete, select, update
 
 from fireside.server.chat.runs.answering import Answered, write_answer
-from fireside.server.chat.runs.journal import Journal, write_ending
+from fireside.server.chat.runs.journal import Journal, write_endings
 from fireside.server.chat.runs.live import Ending, LiveRun, encode, frame
 from fireside.server.chat.runs.plan import Plan
 from fireside.server.chat.runs.titles import write_title
@@ -180,6 +180,7 @@ class RunHub:
                 said.setdefault(run_id, []).extend(events.split("\n"))
             cut = select(Run, Message).join(Message, Message.id == Run.message_id).where(Run.status == Status.RUNNING)
             rows = (await session.execute(cut)).all()
+            ended = []
             for run, message in rows:
                 lines = said.get(run.id, [])
                 ending = Ending(status=Status.INTERRUPTED, error=_INTERRUPTED)
@@ -193,7 +194,9 @@ class RunHub:
                     ending=ending,
                     finished_at=now(),
                 )
-                await write_ending(session, live, [*lines, encode(ending.event)])
+                ended.append((live, [*lines, encode(ending.event)]))
+            if ended:
+                await write_endings(await session.connection(), ended)
             await session.execute(delete(JournalEntry).execution_options(synchronize_session=False))
         if rows:
             logger.warning("%d answers were cut off when the server ended; they can be continued", len(rows))

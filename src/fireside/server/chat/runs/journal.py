@@ -10,9 +10,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Table, delete, insert, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Table, bindparam, delete, insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fireside.server.chat.runs.live import Ending, Event, LiveRun, coalesced, encode
 from fireside.server.chat.tables import JournalEntry, Message, Run
@@ -22,9 +23,11 @@ from fireside.server.db.database import Database
 INTERVAL = 0.04  # seconds
 _RETRY_SECONDS = 1.0
 
-_ENTRIES = JournalEntry.__table__
-assert isinstance(_ENTRIES, Table)
+_ENTRIES, _RUNS, _MESSAGES = JournalEntry.__table__, Run.__table__, Message.__table__
+assert isinstance(_ENTRIES, Table) and isinstance(_RUNS, Table) and isinstance(_MESSAGES, Table)
 _INSERT = insert(_ENTRIES)
+_END_RUN = update(_RUNS).where(_RUNS.c.id == bindparam("of"))
+_END_MESSAGE = update(_MESSAGES).where(_MESSAGES.c.id == bindparam("of"))
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ class Journal:
         self._next_entry = 1
         self._wake = asyncio.Event()
         self._is_closing = False
+        # Of its own, so that it never waits for one behind a crowd of requests.
+        self._connection: AsyncConnection | None = None
         self._writer: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -59,6 +64,8 @@ class Journal:
         self._wake.set()
         if self._writer is not None:
             await self._writer
+        if self._connection is not None:
+            await self._connection.close()
 
     def append(self, run: LiveRun, event: Event) -> None:
         run.said.append(event)
@@ -105,13 +112,7 @@ class Journal:
             entries.append({"number": number, "run_id": piece.run.id, "events": "\n".join(piece.lines)})
         ended = [piece for piece in pieces if piece.ending is not None]
         try:
-            async with self._database.session() as session:
-                await session.execute(_INSERT, entries)
-                for piece in ended:
-                    lines = [*piece.run.lines, *piece.lines]
-                    await write_ending(session, piece.run, lines)
-                if ended:
-                    await self._trim(session, ended, entries[-1]["number"])
+            await self._execute(entries, ended)
         except Exception:
             logger.exception("what %d runs say cannot be written just now", len(pieces))
             return False
@@ -120,33 +121,45 @@ class Journal:
             del self._first_entries[piece.run]
         return True
 
-    async def _trim(self, session: AsyncSession, ended: Sequence[_Piece], last_entry: int) -> None:
-        """Forgets all that is older than the runs that go on."""
-        over = {piece.run for piece in ended}
-        first = min((n for run, n in self._first_entries.items() if run not in over), default=last_entry + 1)
-        await session.execute(delete(_ENTRIES).where(_ENTRIES.c.number < first))
+    async def _execute(self, entries: Sequence[dict[str, Any]], ended: Sequence[_Piece]) -> None:
+        if self._connection is None:
+            self._connection = await self._database.connect()
+        async with self._connection.begin():
+            await self._connection.execute(_INSERT, entries)
+            if ended:
+                await write_endings(self._connection, [(p.run, [*p.run.lines, *p.lines]) for p in ended])
+                # All that is older than the runs that go on is not needed any more.
+                over = {piece.run for piece in ended}
+                going_on = (number for run, number in self._first_entries.items() if run not in over)
+                first = min(going_on, default=entries[-1]["number"] + 1)
+                await self._connection.execute(delete(_ENTRIES).where(_ENTRIES.c.number < first))
 
 
-async def write_ending(session: AsyncSession, run: LiveRun, lines: Sequence[str]) -> None:
-    """Run and message as they stay. Writes nothing of a run that was deleted."""
-    ending = run.ending
-    assert ending is not None
-    await session.execute(
-        update(Message)
-        .where(Message.id == run.message_id)
-        .values(
-            content=run.content,
-            reasoning=run.reasoning or None,
-            status=ending.status,
-            error=ending.error,
-            usage=ending.usage,
-            finish_reason=ending.finish_reason,
+async def write_endings(connection: AsyncConnection, ended: Sequence[tuple[LiveRun, Sequence[str]]]) -> None:
+    """Runs and their messages as they stay, with all their lines. Writes nothing of a run that was deleted."""
+    runs, messages = [], []
+    for run, lines in ended:
+        ending = run.ending
+        assert ending is not None
+        runs.append(
+            {
+                "of": run.id,
+                "status": ending.status,
+                "finished_at": run.finished_at,
+                "error": ending.error,
+                "events": "\n".join(lines),
+            }
         )
-        .execution_options(synchronize_session=False)
-    )
-    await session.execute(
-        update(Run)
-        .where(Run.id == run.id)
-        .values(status=ending.status, finished_at=run.finished_at, error=ending.error, events="\n".join(lines))
-        .execution_options(synchronize_session=False)
-    )
+        messages.append(
+            {
+                "of": run.message_id,
+                "content": run.content,
+                "reasoning": run.reasoning or None,
+                "status": ending.status,
+                "error": ending.error,
+                "usage": ending.usage,
+                "finish_reason": ending.finish_reason,
+            }
+        )
+    await connection.execute(_END_MESSAGE, messages)
+    await connection.execute(_END_RUN, runs)
