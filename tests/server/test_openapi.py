@@ -9,10 +9,14 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 
 from tests.server.scripted_app import Scripted, scripted_app
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", scripted_app(Scripted(), host="testserver"))
+HEADERS = {"Authorization": "Bearer key"}
+
+schema = schemathesis.openapi.from_asgi("/openapi.json", scripted_app(Scripted(), api_keys="key"), headers=HEADERS)
 
 
 @schema.parametrize()
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 def test_whatever_fits_the_schema_is_answered(case: schemathesis.Case) -> None:
-    case.call_and_validate(checks=[not_a_server_error, content_type_conformance, response_schema_conformance])
+    case.call_and_validate(
+        headers=HEADERS, checks=[not_a_server_error, content_type_conformance, response_schema_conformance]
+    )

@@ -19,6 +19,9 @@ from fireside.errors import FiresideError
 
 KEPT_BACKUPS = 5
 
+_MIGRATION_LOCK = 0x46495245  # any number that nobody else locks
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
 
 class DatabaseError(FiresideError):
     """The database cannot be opened, or brought to this version's tables; the message says why and what to do."""
@@ -28,20 +31,36 @@ class Database:
     """Sessions on the database, after `open` has brought its tables to this version's."""
 
     def __init__(self, url: str) -> None:
-        """url: as SQLAlchemy spells it, of `sqlite+aiosqlite` or `postgresql+asyncpg`."""
-        self.url = make_url(url)
+        """url: `sqlite:///FOLDER/FILE.db` or `postgresql://USER:PASSWORD@HOST/NAME`. Raises `DatabaseError`."""
+        try:
+            given = make_url(url)
+            driver = _DRIVERS[given.get_backend_name()]
+        except (SQLAlchemyError, KeyError):  # neither error may show the URL, which holds a password
+            raise DatabaseError(f"database_url must begin with {' or '.join(_DRIVERS)}, followed by ://") from None
+        self.url = given.set(drivername=driver)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite and self.url.database in (None, "", ":memory:"):
+            raise DatabaseError("database_url must name a file: sqlite:////absolute/path/fireside.db")
         options: dict[str, Any] = {} if self.is_sqlite else {"pool_size": 10, "pool_pre_ping": True}
-        self._engine: AsyncEngine = create_async_engine(self.url, **options)
+        try:
+            self._engine: AsyncEngine = create_async_engine(self.url, **options)
+        except ImportError as error:
+            raise DatabaseError("PostgreSQL needs its driver: pip install 'fireside[postgres]'") from error
         if self.is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """A unit of work: committed at its end, rolled back if it raises."""
-        async with self._sessions() as session, session.begin():
+        """A unit of work: committed at its end, rolled back if it raises. It may commit in between as well.
+
+        Every statement sees what was committed before it, in both databases (SQLite's driver begins a transaction
+        only at the first change, so that a session which reads and then changes never finds its snapshot outdated).
+        What must not be done twice therefore has to be one statement with its condition in it, or a constraint.
+        """
+        async with self._sessions() as session:
             yield session
+            await session.commit()
 
     async def open(self) -> None:
         """Creates the tables, or migrates those of an earlier version behind a backup. Raises `DatabaseError`."""
@@ -62,7 +81,13 @@ class Database:
             if version is not None and self.is_sqlite:
                 await asyncio.to_thread(self._back_up)
             async with self._engine.begin() as connection:
-                await connection.run_sync(migrations.upgrade)
+                # One process migrates; another that starts beside it waits here, and finds the work done. SQLite's
+                # driver would begin no transaction for CREATE TABLE.
+                await connection.execute(
+                    text("BEGIN IMMEDIATE" if self.is_sqlite else f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+                )
+                if await _version(connection) == version:
+                    await connection.run_sync(migrations.upgrade)
         except (SQLAlchemyError, OSError, sqlite3.Error) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
             raise DatabaseError(f"the database {self.where} cannot be used: {reason}") from error
@@ -87,6 +112,7 @@ class Database:
         folder.mkdir(mode=0o700, exist_ok=True)
         target = folder / f"{source.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"
         partial = target.with_suffix(".partial")
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # VACUUM takes an empty file
         connection = sqlite3.connect(source)
         try:
             connection.execute("VACUUM INTO ?", (str(partial),))
@@ -95,7 +121,6 @@ class Database:
             raise
         finally:
             connection.close()
-        partial.chmod(0o600)
         partial.replace(target)
         for old in sorted(folder.glob(f"{source.stem}-*.db"))[:-KEPT_BACKUPS]:
             with suppress(OSError):

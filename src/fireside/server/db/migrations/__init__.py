@@ -6,6 +6,7 @@ what the steps make with the tables as they are declared.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ def upgrade(connection: Connection) -> None:
     """To `HEAD`, within the connection's transaction."""
     from alembic.runtime.migration import MigrationContext
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # every first start would begin with three lines of it
     scripts = _scripts()
     context = MigrationContext.configure(
         connection,
         opts={
             "fn": lambda revision, _: scripts._upgrade_revs(HEAD, revision),
             "script": scripts,
-            "render_as_batch": True,
         },
     )
     from alembic.operations import Operations
