@@ -88,7 +88,7 @@ export interface SessionState {
   user: User | null;
   needs_setup: boolean;
   sign_up: 'invitation' | 'open';
-  version: string;
+  version: string | null;
 }
 
 export interface BrowserSession {
@@ -107,4 +107,5 @@ export interface ApiKey {
   prefix: string;
   expires_at: string | null;
   last_used_at: string | null;
+  revoked_at: string | null;
 }
