@@ -18,6 +18,10 @@ from fireside.server.accounts import routes as accounts
 from fireside.server.api import chat, completions, health, models, tokenization
 from fireside.server.api.schemas.chat import ChatCompletionChunk
 from fireside.server.api.schemas.completions import CompletionChunk
+from fireside.server.chat import models as chat_models
+from fireside.server.chat import projects, prompts
+from fireside.server.chat.routes import conversations, messages, runs
+from fireside.server.chat.schemas import RunEventOut
 from fireside.server.deps import Context
 from fireside.server.metrics import MetricsMiddleware
 from fireside.server.registry import ModelRegistry, open_models
@@ -39,6 +43,8 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
             await context.database.open()
             stack.push_async_callback(context.models.close)
             await context.models.start()
+            stack.push_async_callback(context.runs.close)
+            await context.runs.start()
             yield
 
     app = FastAPI(
@@ -63,11 +69,17 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
         tokenization.router,
         health.router,
         accounts.router,
+        conversations.router,
+        messages.router,
+        runs.router,
+        projects.router,
+        prompts.router,
+        chat_models.router,
         page.router,
     ):
         app.include_router(router)
     errors.install(app)
-    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk], open_paths=OPEN_PATHS)
+    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk, RunEventOut], open_paths=OPEN_PATHS)
     return app
 
 
