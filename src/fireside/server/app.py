@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fireside import __version__
-from fireside.server import errors, openapi
+from fireside.server import errors, openapi, page
 from fireside.server.access import OPEN_PATHS, AccessMiddleware
 from fireside.server.accounts import routes as accounts
 from fireside.server.api import chat, completions, health, models, tokenization
@@ -24,7 +24,6 @@ from fireside.server.chat.routes import conversations, messages, runs
 from fireside.server.chat.schemas import RunEventOut
 from fireside.server.deps import Context
 from fireside.server.metrics import MetricsMiddleware
-from fireside.server.page import page
 from fireside.server.registry import ModelRegistry, open_models
 from fireside.settings import Settings
 
