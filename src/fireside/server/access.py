@@ -44,7 +44,7 @@ OPEN_API = frozenset(
         ("DELETE", "/api/session"),
         ("POST", "/api/setup"),
         ("POST", "/api/users"),
-        ("POST", "/api/password"),
+        ("POST", "/api/reset"),
     }
 )
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fireside import __version__
 from fireside.server import errors, openapi
 from fireside.server.access import OPEN_PATHS, AccessMiddleware
+from fireside.server.accounts import admin_routes, profile_routes
 from fireside.server.accounts import routes as accounts
 from fireside.server.api import chat, completions, health, models, tokenization
 from fireside.server.api.schemas.chat import ChatCompletionChunk
@@ -64,6 +65,8 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
         tokenization.router,
         health.router,
         accounts.router,
+        profile_routes.router,
+        admin_routes.router,
         page.router,
     ):
         app.include_router(router)
