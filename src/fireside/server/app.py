@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fireside import __version__
 from fireside.server import errors, openapi
-from fireside.server.access import OPEN_PATHS, AccessMiddleware
+from fireside.server.access import AccessMiddleware
 from fireside.server.accounts import admin_routes, profile_routes
 from fireside.server.accounts import routes as accounts
 from fireside.server.api import chat, completions, health, models, tokenization
@@ -71,7 +71,7 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
     ):
         app.include_router(router)
     errors.install(app)
-    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk], open_paths=OPEN_PATHS)
+    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk])
     return app
 
 

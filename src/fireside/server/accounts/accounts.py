@@ -32,6 +32,15 @@ class Accounts:
             self._has_administrator = found is not None
         return self._has_administrator
 
+    async def is_private(self) -> bool:
+        """Whether this server is its own machine's alone and asks nobody who they are: it has neither keys nor people.
+
+        A server that other machines reach always asks, from its first start on.
+        """
+        if self.settings.api_keys or not self.settings.is_loopback:
+            return False
+        return not await self.has_administrator()
+
     async def new_setup_token(self) -> str | None:
         """Of a one-time link that makes the administrator, in place of earlier ones; None if there is one already."""
         if await self.has_administrator():

@@ -43,7 +43,9 @@ _STARTED = time.monotonic()
 async def list_users(
     session: DatabaseSession,
     page: Paging,
-    q: Annotated[str | None, Query(max_length=100, description="Part of a name or an e-mail address.")] = None,
+    q: Annotated[
+        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Part of a name or an e-mail address.")
+    ] = None,
 ) -> Page[AccountView]:
     query = select(User)
     if q:
