@@ -109,6 +109,15 @@ class Database:
             raise DatabaseError("PostgreSQL is backed up by its own tools: pg_dump")
         return await asyncio.to_thread(self._back_up)
 
+    async def size(self) -> int | None:
+        """Bytes that it takes; None if that cannot be told."""
+        if self.is_sqlite:
+            with suppress(OSError):
+                return (await asyncio.to_thread(os.stat, self.url.database or "")).st_size
+            return None
+        async with self._engine.connect() as connection:
+            return (await connection.execute(text("SELECT pg_database_size(current_database())"))).scalar()
+
     @property
     def where(self) -> str:
         """For people; without a password."""

@@ -132,7 +132,7 @@ class Journal:
                 over = {piece.run for piece in ended}
                 going_on = (number for run, number in self._first_entries.items() if run not in over)
                 first = min(going_on, default=entries[-1]["number"] + 1)
-                await self._connection.execute(delete(_ENTRIES).where(_ENTRIES.c.number < first))
+                await self._connection.execute(delete(JournalEntry).where(JournalEntry.number < first))
 
 
 async def write_endings(connection: AsyncConnection, ended: Sequence[tuple[LiveRun, Sequence[str]]]) -> None:
