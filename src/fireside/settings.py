@@ -161,6 +161,12 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.home / 'fireside.db'}"
 
     @property
+    def address(self) -> str:
+        """Where a browser on this machine finds the server."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host.strip("[]")  # noqa: S104 - compared
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether `host` can be reached from this machine only. A name that is not an address counts as exposed."""
         if self.host == "localhost":
@@ -169,14 +175,6 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
             return False
-
-    def check_exposure(self) -> None:
-        """Raises `SettingsError` if other machines could reach the server without a key. Call before binding."""
-        if not self.is_loopback and not self.api_keys:
-            raise SettingsError(
-                f"host {self.host!r} can be reached from other machines and no API key is set, so anyone there could "
-                f"use the model: set FIRESIDE_API_KEYS (or api_keys in {FILE_NAME}), or bind to 127.0.0.1"
-            )
 
 
 def load_settings(directory: Path | None = None, **overrides: Any) -> Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import socket
@@ -21,11 +20,11 @@ from fireside.engine.messages import GenerationRequest
 from fireside.engine.scripted import ScriptedAnswer, ScriptedClient
 from fireside.models.local import GenerationDefaults
 from fireside.server.app import create_app
-from fireside.server.db.database import Database
 from fireside.server.registry import ModelRegistry
 from fireside.settings import Settings
 from fireside.tokenizers.chat_template import ChatTemplate
 from fireside.tokenizers.tokenizer import Tokenizer
+from tests.server.databases import migrated_sqlite
 
 IM_START, IM_END = 256, 257
 MODEL = "tiny"
@@ -105,30 +104,13 @@ class Scripted:
         return byte_tokenizer().decode(self.client.requests[index].prompt_ids, skip_special_tokens=False)
 
 
-@cache
-def _migrated() -> bytes:
-    """A database as the first start leaves it."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "fireside.db"
-
-        async def make() -> None:
-            database = Database(f"sqlite:///{path}")
-            await database.open()
-            await database.close()
-
-        thread = threading.Thread(target=lambda: asyncio.run(make()))  # there may be a loop in this one
-        thread.start()
-        thread.join()
-        return path.read_bytes()
-
-
 def scripted_app(script: Scripted, **settings: object) -> FastAPI:
     """In a home of its own, which lasts as long as the app, unless `home` says otherwise."""
     folder = None
     if "home" not in settings:
         folder = TemporaryDirectory(prefix="fireside-test-")
         settings["home"] = Path(folder.name)
-        (Path(folder.name) / "fireside.db").write_bytes(_migrated())
+        (Path(folder.name) / "fireside.db").write_bytes(migrated_sqlite())
     made = Settings(**settings)  # type: ignore[arg-type]
     model = TextModel(
         name=MODEL,

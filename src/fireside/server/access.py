@@ -9,10 +9,10 @@
 
 What changes something by cookie has to come from our own page (`accounts/cookies.py`).
 
-A server on loopback that has neither keys nor people is open to its own machine, except `/api`. That keeps other
-machines out, but not the pages that the owner's own browser shows: those could reach it by DNS rebinding (caught by the
-Host header) or by a cross-site request (caught by the Origin header). Otherwise both are harmless, since a page knows
-no key, a cookie is sent to its own host only, and there is no CORS.
+A server on loopback that has neither keys nor people (`Accounts.is_private`) is open to its own machine, except `/api`.
+That keeps other machines out, but not the pages that the owner's own browser shows: those could reach it by DNS
+rebinding (caught by the Host header) or by a cross-site request (caught by the Origin header). Otherwise both are
+harmless, since a page knows no key, a cookie is sent to its own host only, and there is no CORS.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ OPEN_API = frozenset(
         ("DELETE", "/api/session"),
         ("POST", "/api/setup"),
         ("POST", "/api/users"),
-        ("POST", "/api/password"),
+        ("POST", "/api/reset"),
     }
 )
 
@@ -92,7 +92,7 @@ class AccessMiddleware:
     async def _identify(self, method: str, path: str, scheme: str, headers: Headers) -> Identity | None:
         """Raises `ApiError` if this request may not come in."""
         is_api = path == "/api" or path.startswith("/api/")
-        is_private = await self._is_private()
+        is_private = await self._context.accounts.is_private()
         if is_private:
             self._check_browser(method, headers)
         if is_api:
@@ -106,12 +106,6 @@ class AccessMiddleware:
             _check_origin(method, headers)
             return identity
         return await self._identify_program(path, headers)
-
-    async def _is_private(self) -> bool:
-        """Whether this server is its own machine's alone and asks nobody who they are."""
-        if self._digests or not self._context.settings.is_loopback:
-            return False
-        return not await self._context.accounts.has_administrator()
 
     async def _identify_browser(self, method: str, path: str, scheme: str, headers: Headers) -> Identity | None:
         _check_origin(method, headers)

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fireside import __version__
 from fireside.server import errors, openapi, page
-from fireside.server.access import OPEN_PATHS, AccessMiddleware
+from fireside.server.access import AccessMiddleware
+from fireside.server.accounts import admin_routes, profile_routes
 from fireside.server.accounts import routes as accounts
 from fireside.server.api import chat, completions, health, models, tokenization
 from fireside.server.api.schemas.chat import ChatCompletionChunk
@@ -69,6 +70,8 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
         tokenization.router,
         health.router,
         accounts.router,
+        profile_routes.router,
+        admin_routes.router,
         conversations.router,
         messages.router,
         runs.router,
@@ -79,7 +82,7 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
     ):
         app.include_router(router)
     errors.install(app)
-    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk, RunEventOut], open_paths=OPEN_PATHS)
+    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk, RunEventOut])
     return app
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy import select
 
+from fireside.server.accounts.administration import new_link
+from fireside.server.accounts.tables import LinkKind, Role, User
 from fireside.server.deps import Context
 
 PASSWORD = "correct horse battery staple"
@@ -35,3 +39,39 @@ async def set_up(app: FastAPI, name: str = "Ada") -> httpx.AsyncClient:
     response = await client.post("/api/setup", json=person(name, token=token))
     assert response.status_code == 201, response.text
     return client
+
+
+async def invitation(app: FastAPI, role: Role = Role.MEMBER, lasts: timedelta = timedelta(days=1)) -> str:
+    async with context_of(app).database.session() as session:
+        _, token = await new_link(session, LinkKind.INVITATION, lasts, by=None, address=None, role=role)
+        return token
+
+
+async def join(app: FastAPI, name: str, role: Role = Role.MEMBER) -> httpx.AsyncClient:
+    """The browser of somebody who was invited, signed in."""
+    client = browser(app)
+    response = await client.post("/api/users", json=person(name, token=await invitation(app, role)))
+    assert response.status_code == 201, response.text
+    return client
+
+
+async def sign_in(app: FastAPI, name: str, password: str = PASSWORD, **how: Any) -> httpx.AsyncClient:
+    """Another browser of somebody who has an account."""
+    client = browser(app, **how)
+    response = await client.post("/api/session", json={"email": f"{name.lower()}@example.com", "password": password})
+    assert response.status_code == 200, response.text
+    return client
+
+
+async def row_of(app: FastAPI, name: str) -> User:
+    async with context_of(app).database.session() as session:
+        return (await session.scalars(select(User).where(User.name == name))).one()
+
+
+def code_of(response: httpx.Response) -> tuple[int, str | None]:
+    """Its status, and the error's code."""
+    return response.status_code, response.json()["error"]["code"] if response.is_error else None
+
+
+async def is_signed_in(client: httpx.AsyncClient) -> bool:
+    return (await client.get("/api/session")).json()["user"] is not None

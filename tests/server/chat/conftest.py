@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
 from tests.server.chat.people import Person, person
+from tests.server.scripted_app import Scripted, scripted_app
+
+
+@pytest.fixture
+def app(script: Scripted, migrated_database: str, tmp_path: Path) -> FastAPI:
+    """Not started, on each kind of database in turn."""
+    return scripted_app(script, home=tmp_path, database_url=migrated_database)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def _member(user: Annotated[User, Depends(_current_user)]) -> User:
     return user
 
 
-def _admin(user: Annotated[User, Depends(_current_user)]) -> User:
+def require_admin(user: Annotated[User, Depends(_current_user)]) -> User:
     if user.role is not Role.ADMIN:
         raise forbidden("only administrators may do this")
     return user
@@ -54,4 +54,4 @@ CurrentClient = Annotated[Client, Depends(_client)]
 # The person as they were when the request came in, apart from any unit of work: to be read, not changed.
 CurrentUser = Annotated[User, Depends(_current_user)]
 Member = Annotated[User, Depends(_member)]
-Admin = Annotated[User, Depends(_admin)]
+Admin = Annotated[User, Depends(require_admin)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # OWASP's first choice of parameters with little memory: 19 MiB and two passes, tens of milliseconds.
 # https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html
-_MEMORY_KIB, _PASSES, _LANES = 19 * 1024, 2, 1
+MEMORY_KIB, PASSES, LANES = 19 * 1024, 2, 1
 _AT_ONCE = 2
 _WAITING = 64
 
@@ -29,13 +29,13 @@ def _hasher() -> PasswordHash:
     from pwdlib import PasswordHash  # with its C library, for the first who signs in
     from pwdlib.hashers.argon2 import Argon2Hasher
 
-    return PasswordHash((Argon2Hasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=_LANES),))
+    return PasswordHash((Argon2Hasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES),))
 
 
 def _of_nobody() -> str:
     """A hash that no password has."""
     salt, digest = (base64.b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32))
-    return f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p={_LANES}${salt}${digest}"
+    return f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${digest}"
 
 
 class Passwords:

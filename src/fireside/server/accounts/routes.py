@@ -1,4 +1,4 @@
-"""`/api/session`, `/api/setup`, `/api/users`, `/api/password`: coming in and going out."""
+"""`/api/session`, `/api/setup`, `/api/users`, `/api/reset`: coming in and going out."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def sign_up(
     return await _welcome(request, response, context, await service.sign_up(context.accounts, client, body))
 
 
-@router.post("/password")
+@router.post("/reset")
 async def reset_password(
     body: NewPassword, request: Request, response: Response, context: CurrentContext, client: CurrentClient
 ) -> SessionView:

@@ -57,7 +57,7 @@ Locale = Annotated[str, Field(pattern=_LOCALE)]
 
 
 class SignIn(Request):
-    email: Annotated[str, Field(max_length=254)]
+    email: Email
     password: GivenPassword
 
 
@@ -78,6 +78,31 @@ class SignUp(NewAccount):
 class NewPassword(Request):
     token: Token = Field(description="Of a link that an administrator made.")
     password: Password
+
+
+class ProfileChange(Request):
+    """What is left out stays as it is (`model_fields_set` tells); the defaults mean nothing."""
+
+    name: Name = Field(default_factory=str)
+    locale: Locale | None = Field(None, description="null: as the browser says.")
+    instructions: Annotated[str, Field(max_length=MAX_INSTRUCTIONS), AfterValidator(_without_nul)] = Field(
+        default_factory=str, description="What every model is told in every conversation."
+    )
+    preferences: Annotated[JSONObject, AfterValidator(_small)] = Field(
+        default_factory=dict, description="The app's own; replaced as a whole."
+    )
+    password: Password | None = Field(None, description="A new one; `old_password` has to come with it.")
+    old_password: GivenPassword | None = None
+
+
+class Confirmation(Request):
+    password: GivenPassword = Field(description="The person's own, once more.")
+
+
+class NewKey(Request):
+    name: Name
+    scopes: Annotated[tuple[Literal["inference"]], Field(strict=False)] = ("inference",)
+    expires_in_days: Annotated[int, Field(ge=1, le=3650)] | None = Field(None, description="null: it does not expire.")
 
 
 class UserView(BaseModel):
@@ -101,3 +126,34 @@ class SessionView(BaseModel):
     sign_up: Literal["invitation", "open"]
     version: str | None = Field(description="Of the server; null for those who are not signed in.")
     locale: str | None = Field(description="That the person chose; null: let the browser say.")
+
+
+class SessionEntry(BaseModel):
+    """A browser that is signed in."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    user_agent: str
+    address: str
+    is_current: bool = False
+
+
+class KeyView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    created_at: datetime
+    name: str
+    prefix: str = Field(description="How the key begins, to tell it from others.")
+    scopes: list[str]
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class CreatedKey(KeyView):
+    key: str = Field(description="Shown this once.")

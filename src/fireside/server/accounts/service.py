@@ -12,7 +12,7 @@ from fireside.server.accounts import audit
 from fireside.server.accounts.accounts import Accounts
 from fireside.server.accounts.deps import Client
 from fireside.server.accounts.limits import network_of
-from fireside.server.accounts.schemas import NewAccount, NewPassword, Setup, SignIn, SignUp, normal_email
+from fireside.server.accounts.schemas import NewAccount, NewPassword, Setup, SignIn, SignUp
 from fireside.server.accounts.tables import LinkKind, OneTimeLink, Role, User, UserSession
 from fireside.server.accounts.tokens import digest, new_token
 from fireside.server.db.base import now
@@ -53,7 +53,7 @@ async def sign_in(accounts: Accounts, client: Client, body: SignIn, *, replaces:
 
     Raises `ApiError` 401, in the same words and after the same work for an unknown address and a wrong password.
     """
-    email = normal_email(body.email)
+    email = body.email
     by_address, network = accounts.limits.sign_in_by_address, network_of(client.address)
     by_address.take(network)
     accounts.limits.sign_in_by_email.take(email)
@@ -62,7 +62,7 @@ async def sign_in(accounts: Accounts, client: Client, body: SignIn, *, replaces:
     is_right = await accounts.passwords.verify(body.password, user.password_hash if user else None)
     async with accounts.database.session() as session:
         # Read again: the password may have been changed while this one was checked.
-        current = await session.get(User, user.id) if user else None
+        current = await session.get(User, user.id if user else "")
         if user is None or current is None or not is_right or current.password_hash != user.password_hash:
             audit.note(session, "sign_in_failed", by=None, address=client.address, target=user.id if user else None)
             await session.commit()
@@ -147,7 +147,8 @@ async def _make_account(
             if link is not None:
                 link.used_by = user.id
             new = start_session(accounts, session, client, user)
-            audit.note(session, kind or "sign_up", by=user.id, address=client.address, target=link.id if link else None)
+            action = "setup" if kind is LinkKind.SETUP else "sign_up"
+            audit.note(session, action, by=user.id, address=client.address, target=link.id if link else None)
     except IntegrityError:  # all of it is undone, the use of the link too
         raise invalid("email", "has an account already; sign in instead", "email_taken") from None
     return user, new

@@ -1,7 +1,7 @@
 """Full-text search over what a person wrote and was answered: SQLite's FTS5, PostgreSQL's tsvector.
 
-Words are matched whole, the last one by its beginning, whatever their case. Scripts that put no space between words,
-and queries without any word, are searched for as they stand, letter by letter.
+Words are matched whole, the last one by its beginning, whatever their case, and in SQLite whatever their accents.
+Scripts that put no space between words, and queries without any word, are searched for as they stand, letter by letter.
 """
 
 from __future__ import annotations

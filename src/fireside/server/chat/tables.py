@@ -109,7 +109,10 @@ class Message(Numbered, Base):
 
 
 class Run(Identified, Base):
-    """One generation into one message."""
+    """One generation into one message.
+
+    events: what it said, one event a line as JSON; None while it runs, and some time after its end.
+    """
 
     __tablename__ = "runs"
 
@@ -119,14 +122,20 @@ class Run(Identified, Base):
     status: Mapped[str] = mapped_column(String(16), default=Status.RUNNING, index=True)
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
     error: Mapped[dict[str, Any] | None]
+    events: Mapped[str | None] = mapped_column(Text)
 
 
-class RunEvent(Base):
-    """What a run said, in order from 1. `data` is JSON, kept as the bytes that listeners were sent."""
+class JournalEntry(Base):
+    """What running runs have said since their beginning, for a server that comes after one that died.
 
-    __tablename__ = "run_events"
-    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - one tree instead of two
+    By time and not by run: what all runs say in one moment lies together and is few pages to write. Nothing points to a
+    run, so that nothing has to be looked up; entries of ended runs go soon after.
+    """
 
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    data: Mapped[str] = mapped_column(Text)
+    __tablename__ = "run_journal"
+
+    number: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
+    )
+    run_id: Mapped[str] = mapped_column(String(ID_LENGTH))
+    events: Mapped[str] = mapped_column(Text)

@@ -13,11 +13,11 @@ import msgspec
 from sqlalchemy import delete, select, update
 
 from fireside.server.chat.runs.answering import Answered, write_answer
-from fireside.server.chat.runs.event_log import EventLog, write_ending
+from fireside.server.chat.runs.journal import Journal, write_endings
 from fireside.server.chat.runs.live import Ending, LiveRun, encode, frame
 from fireside.server.chat.runs.plan import Plan
 from fireside.server.chat.runs.titles import write_title
-from fireside.server.chat.tables import Conversation, Message, Run, RunEvent, Status
+from fireside.server.chat.tables import Conversation, JournalEntry, Message, Run, Status
 from fireside.server.db.base import now
 from fireside.server.db.database import Database
 from fireside.server.errors import ApiError, as_api_error, internal_error
@@ -41,13 +41,13 @@ class RunHub:
         self._database = database
         self._models = models
         self._metrics = metrics
-        self._log = EventLog(database)
+        self._journal = Journal(database)
         self._runs: dict[str, LiveRun] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         await self._recover()
-        self._log.start()
+        self._journal.start()
         self._spawn(self._prune_hourly())
 
     async def close(self) -> None:
@@ -58,7 +58,7 @@ class RunHub:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._log.close()
+        await self._journal.close()
 
     # Runs
 
@@ -118,17 +118,18 @@ class RunHub:
                     yield data
             return
         async with self._database.session() as session:
-            kept = select(RunEvent.sequence, RunEvent.data).where(RunEvent.run_id == run_id).order_by(RunEvent.sequence)
-            rows = [(n, data) for n, data in await session.execute(kept.where(RunEvent.sequence > after))]
-            if not rows and (await session.execute(kept.limit(1))).first() is None:
-                run = (await session.scalars(select(Run).where(Run.id == run_id))).one_or_none()
-                if run is not None and run.status != Status.RUNNING:
-                    rows = [(after + 1, encode(Ending(status=Status(run.status), error=run.error).event))]
-        yield b"".join(frame(sequence, data) for sequence, data in rows)
+            run = (await session.scalars(select(Run).where(Run.id == run_id))).one_or_none()
+        if run is None or run.status == Status.RUNNING:  # deleted, or begun a moment ago: the reader asks again
+            return
+        if run.events is None:
+            yield frame(after + 1, encode(Ending(status=Status(run.status), error=run.error).event))
+        else:
+            lines = run.events.split("\n")
+            yield b"".join(frame(n, line) for n, line in enumerate(lines[after:], after + 1))
 
     async def _answer(self, run: LiveRun, plan: Plan) -> Answered:
         model = self._models.get(plan.model)
-        return await write_answer(plan, model, self._metrics, lambda event: self._log.append(run, event))
+        return await write_answer(plan, model, self._metrics, lambda event: self._journal.append(run, event))
 
     def _end(self, run: LiveRun, status: Status) -> None:
         if run.ending is None and run.stopped_as is None and run.task is not None:
@@ -136,11 +137,11 @@ class RunHub:
             run.task.cancel()
 
     def _ended(self, run: LiveRun, task: asyncio.Task[Answered]) -> None:
-        self._log.finish(run, _ending_of(run, task))
+        self._journal.finish(run, _ending_of(run, task))
 
     async def _forget(self, run: LiveRun) -> None:
         await run.wait_over()
-        if run.message_id is None:
+        if run.is_temporary:
             await asyncio.sleep(TEMPORARY_KEPT_SECONDS)
         del self._runs[run.id]
 
@@ -161,7 +162,7 @@ class RunHub:
                 .execution_options(synchronize_session=False)
             )
         if changed.rowcount and run.ending is None:  # type: ignore[attr-defined]
-            self._log.append(run, {"type": "title", "title": title})
+            self._journal.append(run, {"type": "title", "title": title})
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -173,33 +174,32 @@ class RunHub:
     async def _recover(self) -> None:
         """Runs that a dead server left running: their messages get what was said, and say that they are cut."""
         async with self._database.session() as session:
-            ids = list(await session.scalars(select(Run.id).where(Run.status == Status.RUNNING)))
-        for run_id in ids:
-            async with self._database.session() as session:
-                row = (
-                    await session.execute(
-                        select(Run, Message).join(Message, Message.id == Run.message_id).where(Run.id == run_id)
-                    )
-                ).one()
-                run, message = row
-                stored = list(
-                    await session.scalars(
-                        select(RunEvent.data).where(RunEvent.run_id == run_id).order_by(RunEvent.sequence)
-                    )
-                )
+            said: dict[str, list[str]] = {}
+            entries = select(JournalEntry.run_id, JournalEntry.events).order_by(JournalEntry.number)
+            for run_id, events in await session.execute(entries):
+                said.setdefault(run_id, []).extend(events.split("\n"))
+            cut = select(Run, Message).join(Message, Message.id == Run.message_id).where(Run.status == Status.RUNNING)
+            rows = (await session.execute(cut)).all()
+            ended = []
+            for run, message in rows:
+                lines = said.get(run.id, [])
+                ending = Ending(status=Status.INTERRUPTED, error=_INTERRUPTED)
                 live = LiveRun(
-                    id=run_id,
+                    id=run.id,
                     user_id=run.user_id,
                     message_id=message.id,
                     base_content=message.content,
                     base_reasoning=message.reasoning or "",
-                    said=[msgspec.json.decode(data) for data in stored],
+                    said=[msgspec.json.decode(line) for line in lines],
+                    ending=ending,
+                    finished_at=now(),
                 )
-                ending = Ending(status=Status.INTERRUPTED, error=_INTERRUPTED)
-                session.add(RunEvent(run_id=run_id, sequence=len(stored) + 1, data=encode(ending.event)))
-                await write_ending(session, live, ending)
-        if ids:
-            logger.warning("%d answers were cut off when the server ended; they can be continued", len(ids))
+                ended.append((live, [*lines, encode(ending.event)]))
+            if ended:
+                await write_endings(await session.connection(), ended)
+            await session.execute(delete(JournalEntry).execution_options(synchronize_session=False))
+        if rows:
+            logger.warning("%d answers were cut off when the server ended; they can be continued", len(rows))
 
     async def _prune_hourly(self) -> None:
         while True:
@@ -209,10 +209,12 @@ class RunHub:
 
     async def prune(self) -> None:
         """Forgets the events of runs that ended over a day ago; their messages hold what they said."""
-        old = select(Run.id).where(Run.finished_at < now() - EVENTS_KEPT)
         async with self._database.session() as session:
             await session.execute(
-                delete(RunEvent).where(RunEvent.run_id.in_(old)).execution_options(synchronize_session=False)
+                update(Run)
+                .where(Run.finished_at < now() - EVENTS_KEPT, Run.events.is_not(None))
+                .values(events=None)
+                .execution_options(synchronize_session=False)
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -68,7 +68,7 @@ class LiveRun:
     """message_id: what it writes into; None for a temporary one, which touches no disk.
 
     said: all events that were appended, in pieces as they came. pending: those of them that no listener was given yet.
-    frames: the others, as bytes, frame i with sequence number i + 1.
+    lines: the others, as JSON, line i with sequence number i + 1; `frames` are the same as server-sent events.
     """
 
     id: str
@@ -79,6 +79,7 @@ class LiveRun:
     base_reasoning: str = ""
     said: list[Event] = field(default_factory=list)
     pending: list[Event] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
     ending: Ending | None = None
     stopped_as: Status | None = None  # what it was told to end as, before it did
@@ -88,6 +89,10 @@ class LiveRun:
     finished_at: datetime | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_temporary(self) -> bool:
+        return self.message_id is None
 
     @property
     def status(self) -> Status:
@@ -101,16 +106,15 @@ class LiveRun:
     def reasoning(self) -> str:
         return self.base_reasoning + text_of(self.said, "reasoning")
 
-    def deliver(self, frames: Iterable[bytes]) -> None:
+    def deliver(self, lines: Sequence[str]) -> None:
         """What is durable now, to whoever listens."""
-        self.frames.extend(frames)
+        self.frames.extend(frame(n, line) for n, line in enumerate(lines, len(self.lines) + 1))
+        self.lines.extend(lines)
         self._announce()
 
     def close(self) -> None:
-        """No more will come, and nothing need be generated."""
+        """No more will come."""
         self.is_over = True
-        if self.task is not None:
-            self.task.cancel()
         self._over.set()
         self._announce()
 

@@ -13,7 +13,7 @@ from fireside.server.deps import Context
 async def get(context: Context, user_id: str, run_id: str) -> RunOut:
     """Raises `ApiError` 404. Holds no connection to the database afterwards: streams last."""
     live = context.runs.find(run_id)
-    if live is not None and live.message_id is None and live.user_id == user_id:
+    if live is not None and live.is_temporary and live.user_id == user_id:
         return RunOut(
             id=live.id,
             created_at=live.created_at,

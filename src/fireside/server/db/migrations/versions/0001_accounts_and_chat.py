@@ -165,20 +165,17 @@ def _chat() -> None:
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("finished_at", sa.BigInteger()),
         sa.Column("error", sa.JSON()),
+        sa.Column("events", sa.Text()),
     )
     for column in ("user_id", "conversation_id", "message_id", "status", "finished_at"):
         op.create_index(f"ix_runs_{column}", "runs", [column])
     op.create_table(
-        "run_events",
+        "run_journal",
         sa.Column(
-            "run_id",
-            sa.String(32),
-            sa.ForeignKey("runs.id", name="fk_run_events_run_id", ondelete="CASCADE"),
-            primary_key=True,
+            "number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False
         ),
-        sa.Column("sequence", sa.Integer(), primary_key=True, autoincrement=False),
-        sa.Column("data", sa.Text(), nullable=False),
-        sqlite_with_rowid=False,
+        sa.Column("run_id", sa.String(32), nullable=False),
+        sa.Column("events", sa.Text(), nullable=False),
     )
     for table, column in (("messages", "content"), ("conversations", "title")):
         if op.get_context().dialect.name == "sqlite":
