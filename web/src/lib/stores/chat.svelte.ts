@@ -10,6 +10,9 @@ import { history } from './history.svelte';
 import { models } from './models.svelte';
 import { router } from './router.svelte';
 
+const LATE_TITLE = 1500; // milliseconds after a short answer, by which the model has named the conversation as well
+const TITLE_LENGTH = 80;
+
 export class Chat {
   /** Null: a new one, which comes to be with its first message. */
   conversation = $state.raw<Conversation | null>(null);
@@ -84,7 +87,8 @@ export class Chat {
     }
     const parent = this.path.findLast(({ role }) => role === 'assistant') ?? null;
     this.#begin(await api.ask(this.conversation.id, { id: newId(), parent_id: parent?.id ?? null, content }));
-    this.conversation = { ...this.conversation, updated_at: new Date().toISOString() };
+    const title = this.conversation.title || content.trim().slice(0, TITLE_LENGTH);
+    this.conversation = { ...this.conversation, title, updated_at: new Date().toISOString() };
     history.place(this.conversation);
   }
 
@@ -139,19 +143,35 @@ export class Chat {
   #follow(message: Message): void {
     if (!message.run_id) return;
     this.#answers.get(message.id)?.leave();
+    const isFirst = this.messages.size <= 2;
+    let hasTitle = false;
     const answer = new Answer(message, {
       onEnd: (ended) => {
         this.#put(ended);
+        if (isFirst && !hasTitle && !this.isTemporary) setTimeout(() => void this.#catchUp(ended.id), LATE_TITLE);
         this.#answers = new Map([...this.#answers].filter(([id, other]) => id !== ended.id || other !== answer));
       },
       onTitle: (title) => {
-        if (!this.conversation || this.isTemporary) return;
-        this.conversation = { ...this.conversation, title };
-        history.retitle(this.conversation.id, title);
+        hasTitle = true;
+        this.#retitle(title);
       },
     });
     this.#answers = new Map(this.#answers).set(message.id, answer);
     void answer.follow();
+  }
+
+  #retitle(title: string): void {
+    if (!this.conversation || this.isTemporary) return;
+    this.conversation = { ...this.conversation, title };
+    history.retitle(this.conversation.id, title);
+  }
+
+  /** The title that came when the answer was over, and nobody followed its events any more. */
+  async #catchUp(message: string): Promise<void> {
+    const { id } = this;
+    if (!id || !this.messages.has(message)) return;
+    const { title } = await api.open(id).catch(() => ({ title: '' })); // the old one will do
+    if (title && id === this.id) this.#retitle(title);
   }
 
   async #sendTemporarily(content: string): Promise<void> {
