@@ -103,7 +103,7 @@ def _check_prompt(prompt: str, turns: list[tuple[str, str]]) -> None:
     assert prompt == (text.removesuffix("<|im_end|>\n") if is_open else text + "<|im_start|>assistant\n")
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(sequences=st.lists(operations, min_size=1, max_size=2))
 def test_any_sequence(sequences: list[list[tuple[str, int]]]) -> None:
     async def run() -> None:

@@ -6,15 +6,22 @@ import asyncio
 import itertools
 
 import pytest
+from fastapi import FastAPI
 
 from fireside.engine.client import EngineBusy
 from fireside.engine.messages import GenerationRequest
 from fireside.engine.scripted import ScriptedAnswer
 from fireside.server.db.base import new_id
 from tests.server.chat.people import Person, said
-from tests.server.scripted_app import Scripted, byte_tokenizer, says
+from tests.server.scripted_app import Scripted, byte_tokenizer, says, scripted_app
 
 ENDLESS = ScriptedAnswer(token_ids=itertools.repeat(ord("x")), delay=0.005)
+
+
+@pytest.fixture
+def app(script: Scripted) -> FastAPI:
+    """On SQLite alone: what is special about a database is in the other files."""
+    return scripted_app(script)
 
 
 def prompts(script: Scripted) -> list[str]:
