@@ -197,10 +197,11 @@ class RunHub:
                     message_id=message.id,
                     base_content=message.content,
                     base_reasoning=message.reasoning or "",
-                    said=[msgspec.json.decode(line) for line in lines],
                     ending=ending,
                     finished_at=now(),
                 )
+                for line in lines:
+                    live.say(msgspec.json.decode(line))
                 ended.append((live, [*lines, encode(ending.event)]))
             if ended:
                 await write_endings(await session.connection(), ended)
