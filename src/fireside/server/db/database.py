@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -18,6 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from fireside.errors import FiresideError
 
 KEPT_BACKUPS = 5
+
+# At the level of debugging it writes every statement's values into the log.
+logging.getLogger("aiosqlite").setLevel(logging.WARNING)
 
 _MIGRATION_LOCK = 0x46495245  # any number that nobody else locks
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -41,7 +45,9 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database in (None, "", ":memory:"):
             raise DatabaseError("database_url must name a file: sqlite:////absolute/path/fireside.db")
-        options: dict[str, Any] = {} if self.is_sqlite else {"pool_size": 10, "pool_pre_ping": True}
+        options: dict[str, Any] = {"hide_parameters": True}  # in errors: they are people's words, and digests
+        if not self.is_sqlite:
+            options |= {"pool_size": 10, "pool_pre_ping": True}
         try:
             self._engine: AsyncEngine = create_async_engine(self.url, **options)
         except ImportError as error:
