@@ -144,9 +144,15 @@ class Database:
 
 
 def _own_file(path: Path) -> None:
-    """For its owner's eyes only, before there is anything in it; what SQLite puts beside it takes the same mode."""
+    """For its owner's eyes only, before there is anything in it; what SQLite puts beside it takes the same mode.
+
+    A file that is there already is never opened: closing it would drop the locks that SQLite's own connections in this
+    process have on it, and another process could then delete the log that they write to
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
