@@ -46,20 +46,26 @@ def postgresql_server() -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database with nothing in it, of either kind in turn."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'fireside.db'}"
+        yield f"sqlite:///{tmp_path / 'fireside.db'}"
+        return
     server: PostgreSQL = request.getfixturevalue("postgresql_server")
-    return server.empty()
+    url = server.empty()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def migrated_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def migrated_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database with this version's tables, of either kind in turn."""
     if request.param == "sqlite":
         path = tmp_path / "fireside.db"
         path.write_bytes(migrated_sqlite())
-        return f"sqlite:///{path}"
+        yield f"sqlite:///{path}"
+        return
     server: PostgreSQL = request.getfixturevalue("postgresql_server")
-    return server.migrated()
+    url = server.migrated()
+    yield url
+    server.drop(url)

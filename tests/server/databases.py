@@ -63,19 +63,25 @@ class PostgreSQL:
         return self._create(self._migrated)
 
     def _create(self, template: str) -> str:
+        name = f"test{next(self._numbers)}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
+        return f"postgresql://fireside@127.0.0.1:{self._port}/{name}"
+
+    def drop(self, url: str) -> None:
+        """Each has three hundred files."""
+        self._execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def _execute(self, statement: str) -> None:
         import asyncpg
 
-        name = f"test{next(self._numbers)}"
-
-        async def create() -> None:
+        async def execute() -> None:
             connection = await asyncpg.connect(f"postgresql://fireside@127.0.0.1:{self._port}/postgres")
             try:
-                await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
+                await connection.execute(statement)
             finally:
                 await connection.close()
 
-        in_thread(create())
-        return f"postgresql://fireside@127.0.0.1:{self._port}/{name}"
+        in_thread(execute())
 
 
 def why_no_postgresql() -> str | None:

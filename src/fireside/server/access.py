@@ -34,7 +34,7 @@ from fireside.server.errors import ApiError
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/"})
 
 # The first parts of the page's paths, which hold no data either.
-PAGE_FOLDERS = frozenset({"assets", "setup", "join", "reset"})
+PAGE_FOLDERS = frozenset({"assets", "c", "join", "reset", "settings", "setup"})
 
 # What has to be done before one is signed in.
 OPEN_API = frozenset(

@@ -12,16 +12,19 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fireside import __version__
-from fireside.server import errors, openapi
+from fireside.server import errors, openapi, page
 from fireside.server.access import AccessMiddleware
 from fireside.server.accounts import admin_routes, profile_routes
 from fireside.server.accounts import routes as accounts
 from fireside.server.api import chat, completions, health, models, tokenization
 from fireside.server.api.schemas.chat import ChatCompletionChunk
 from fireside.server.api.schemas.completions import CompletionChunk
+from fireside.server.chat import models as chat_models
+from fireside.server.chat import projects, prompts
+from fireside.server.chat.routes import conversations, messages, runs
+from fireside.server.chat.schemas import RunEventOut
 from fireside.server.deps import Context
 from fireside.server.metrics import MetricsMiddleware
-from fireside.server.page import page
 from fireside.server.registry import ModelRegistry, open_models
 from fireside.settings import Settings
 
@@ -41,6 +44,8 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
             await context.database.open()
             stack.push_async_callback(context.models.close)
             await context.models.start()
+            stack.push_async_callback(context.runs.close)
+            await context.runs.start()
             yield
 
     app = FastAPI(
@@ -67,11 +72,17 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
         accounts.router,
         profile_routes.router,
         admin_routes.router,
+        conversations.router,
+        messages.router,
+        runs.router,
+        projects.router,
+        prompts.router,
+        chat_models.router,
         page.router,
     ):
         app.include_router(router)
     errors.install(app)
-    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk])
+    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk, RunEventOut])
     return app
 
 

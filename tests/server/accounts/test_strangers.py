@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -19,7 +21,7 @@ def own(app: FastAPI) -> list[tuple[str, str]]:
 
 
 async def ask(client: httpx.AsyncClient, method: str, path: str, id: str | None = None) -> httpx.Response:
-    return await client.request(method, path.replace("{id}", id or new_id()), json={})
+    return await client.request(method, re.sub(r"\{\w+\}", id or new_id(), path), json={})
 
 
 async def test_nobody_is_let_in(app: FastAPI) -> None:
@@ -87,7 +89,7 @@ async def test_no_key_opens_the_app(app: FastAPI) -> None:
     key = (await ada.post("/api/keys", json={"name": "laptop"})).json()["key"]
     for method, path in own(app):
         response = await browser(app).request(
-            method, path.replace("{id}", new_id()), json={}, headers={"Authorization": f"Bearer {key}"}
+            method, re.sub(r"\{\w+\}", new_id(), path), json={}, headers={"Authorization": f"Bearer {key}"}
         )
         assert response.status_code == 401, (method, path)
 

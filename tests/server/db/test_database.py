@@ -46,7 +46,9 @@ async def test_the_steps_make_the_tables_that_are_declared(empty_database: str) 
         return list(compare_metadata(context, declared))
 
     def ours(_: object, name: str | None, kind: str, *__: object) -> bool:
-        return kind != "table" or name in declared.tables  # the search index has tables of its own
+        if kind == "table":
+            return name in declared.tables  # SQLite's search index has tables of its own
+        return not str(name).endswith("_words")  # and PostgreSQL's is over an expression, which nothing reads back
 
     async with database._engine.connect() as connection:
         assert await connection.run_sync(differences) == []
