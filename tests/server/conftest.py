@@ -46,26 +46,20 @@ def postgresql_server() -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database with nothing in it, of either kind in turn."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'fireside.db'}"
-        return
+        return f"sqlite:///{tmp_path / 'fireside.db'}"
     server: PostgreSQL = request.getfixturevalue("postgresql_server")
-    url = server.empty()
-    yield url
-    server.drop(url)
+    return server.empty()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def migrated_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database with this version's tables, of either kind in turn."""
+def migrated_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database with this version's tables, of either kind in turn. Tests leave the tables as they are."""
     if request.param == "sqlite":
         path = tmp_path / "fireside.db"
         path.write_bytes(migrated_sqlite())
-        yield f"sqlite:///{path}"
-        return
+        return f"sqlite:///{path}"
     server: PostgreSQL = request.getfixturevalue("postgresql_server")
-    url = server.migrated()
-    yield url
-    server.drop(url)
+    return server.migrated()

@@ -96,8 +96,9 @@ async def test_a_step_that_fails_leaves_nothing_behind(empty_database: str, monk
     await database.close()
 
 
-async def test_tables_of_a_newer_version_are_left_alone(migrated_database: str) -> None:
-    database = Database(migrated_database)
+async def test_tables_of_a_newer_version_are_left_alone(empty_database: str) -> None:
+    database = Database(empty_database)
+    await database.open()
     async with database.session() as session:
         await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseError, match=r"newer Fireside \(tables 9999\): update this one, or restore a backup"):
