@@ -241,6 +241,9 @@ def test_parameters_and_instructions_reach_the_model(site: Site, page: Page) -> 
 def test_everything_works_by_keyboard(site: Site, page: Page) -> None:
     ask(page, "By keyboard")
     answered(page, "Hello there.")
+    page.get_by_role("link", name="Skip to the message field").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Message", exact=True)).to_be_focused()
     page.keyboard.press("Control+Shift+o")
     expect(page.get_by_role("heading", name=re.compile("What is on your mind"))).to_be_visible()
     expect(page.get_by_label("Message", exact=True)).to_be_focused()

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from fireside.server.page import DIST, PAGE_PATHS
+from tests.server.app_schema import KEPT, app_schema
 
 WEB = Path(__file__).parents[2] / "web"
 # As web/scripts/stamp.js has it.
@@ -108,3 +109,10 @@ async def test_files_are_compressed_for_who_takes_it(http: httpx.AsyncClient) ->
 )
 async def test_no_name_leads_out_of_the_folder(http: httpx.AsyncClient, name: str) -> None:
     assert (await http.get(f"/assets/{name}")).status_code == 404
+
+
+def test_the_app_knows_the_interface_as_it_is() -> None:
+    """Its types are made of what is kept there, so that the compiler finds what no longer fits."""
+    assert KEPT.read_text(encoding="utf-8") == app_schema(), (
+        "the interface has changed: python -m tests.server.app_schema && make web"
+    )

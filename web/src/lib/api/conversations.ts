@@ -1,5 +1,5 @@
 import { get, patch, post, remove, type Page } from './http';
-import type { Conversation, Message, Model, Parameters, Project, Prompt, Started, Tree } from './types';
+import type { Answering, Conversation, ConversationChange, Message, Model, NewConversation, Project, Prompt, Started, Tree } from './types';
 
 const ROOT = '/api/conversations';
 
@@ -12,25 +12,10 @@ export interface Filter {
   limit?: number;
 }
 
-export interface Change {
-  title?: string;
-  project_id?: string | null;
-  pinned?: boolean;
-  archived?: boolean;
-  model?: string;
-  parameters?: Parameters;
-  current_leaf_id?: string;
-}
-
-export interface Answering {
-  model?: string;
-  parameters?: Parameters;
-}
-
 export const list = (filter: Filter, signal?: AbortSignal) => get<Page<Conversation>>(ROOT, { ...filter }, signal);
 export const open = (id: string, signal?: AbortSignal) => get<Tree>(`${ROOT}/${id}`, {}, signal);
-export const create = (values: { model?: string; parameters?: Parameters; project_id?: string }) => post<Conversation>(ROOT, values);
-export const change = (id: string, values: Change) => patch<Conversation>(`${ROOT}/${id}`, values);
+export const create = (values: NewConversation) => post<Conversation>(ROOT, values);
+export const change = (id: string, values: ConversationChange) => patch<Conversation>(`${ROOT}/${id}`, values);
 export const destroy = (id: string) => remove(`${ROOT}/${id}`);
 export const destroyAll = (ids: string[]) => post<{ deleted: number }>(`${ROOT}/delete`, { ids });
 
@@ -48,7 +33,7 @@ export const askTemporarily = (messages: Pick<Message, 'role' | 'content'>[], ho
 export const models = () => get<Page<Model>>('/api/models');
 export const projects = () => get<Page<Project>>('/api/projects', { limit: 100 });
 export const createProject = (name: string) => post<Project>('/api/projects', { name });
-export const changeProject = (id: string, values: Partial<Omit<Project, 'id'>>) => patch<Project>(`/api/projects/${id}`, values);
+export const changeProject = (id: string, values: Partial<Pick<Project, 'name' | 'instructions'>>) => patch<Project>(`/api/projects/${id}`, values);
 export const destroyProject = (id: string) => remove(`/api/projects/${id}`);
 export const prompts = () => get<Page<Prompt>>('/api/prompts', { limit: 100 });
 export const createPrompt = (name: string, content: string) => post<Prompt>('/api/prompts', { name, content });

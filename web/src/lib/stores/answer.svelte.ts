@@ -7,6 +7,8 @@ import type { Message, RunEvent } from '../api/types';
 
 interface Listener {
   onEnd(message: Message): void;
+  /** The conversation is too long for the model: its oldest messages were not read. */
+  onLeftOut(): void;
   onTitle(title: string): void;
 }
 
@@ -51,6 +53,9 @@ export class Answer {
       case 'reasoning':
         this.#thought += event.reasoning;
         break;
+      case 'context':
+        this.#listener.onLeftOut();
+        return false;
       case 'title':
         this.#listener.onTitle(event.title);
         break;

@@ -1,5 +1,6 @@
 /** The conversation on the screen: its tree, the branch that is shown, and the answers that are being written. */
 
+import * as m from '../../paraglide/messages.js';
 import * as api from '../api/conversations';
 import { ApiError } from '../api/http';
 import type { Conversation, Message, Parameters, Started, Tree } from '../api/types';
@@ -8,6 +9,7 @@ import { newId } from '../util/ids';
 import { Answer } from './answer.svelte';
 import { history } from './history.svelte';
 import { models } from './models.svelte';
+import { notices } from './notices.svelte';
 import { router } from './router.svelte';
 
 const LATE_TITLE = 1500; // milliseconds after a short answer, by which the model has named the conversation as well
@@ -151,6 +153,7 @@ export class Chat {
         if (isFirst && !hasTitle && !this.isTemporary) setTimeout(() => void this.#catchUp(ended.id), LATE_TITLE);
         this.#answers = new Map([...this.#answers].filter(([id, other]) => id !== ended.id || other !== answer));
       },
+      onLeftOut: () => notices.say(m.status_left_out()),
       onTitle: (title) => {
         hasTitle = true;
         this.#retitle(title);
@@ -197,7 +200,7 @@ export class Chat {
 
 /** A message that only this page knows. */
 function draft(role: Message['role'], content: string, parent_id: string | null): Message {
-  const rest = { reasoning: null, error: null, model: null, finish_reason: null, run_id: null };
+  const rest = { reasoning: null, error: null, model: null, parameters: null, usage: null, finish_reason: null, run_id: null };
   return { id: newId(), created_at: new Date().toISOString(), parent_id, role, content, status: 'complete', ...rest };
 }
 

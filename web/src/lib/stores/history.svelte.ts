@@ -1,7 +1,7 @@
 /** The conversations in the sidebar: the pinned ones, and the others page by page. */
 
 import * as api from '../api/conversations';
-import type { Conversation, Project } from '../api/types';
+import type { Conversation, ConversationChange, Project } from '../api/types';
 
 class History {
   pinned = $state.raw<Conversation[]>([]);
@@ -70,7 +70,7 @@ class History {
     this.recent = others(this.recent);
   }
 
-  async change(id: string, values: api.Change): Promise<void> {
+  async change(id: string, values: ConversationChange): Promise<void> {
     this.place(await api.change(id, values));
   }
 

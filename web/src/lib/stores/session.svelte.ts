@@ -2,7 +2,7 @@
 
 import * as accounts from '../api/accounts';
 import { whenSignedOut } from '../api/http';
-import type { SessionState, User } from '../api/types';
+import type { ProfileChange, SessionState, User } from '../api/types';
 
 class Session {
   state = $state.raw<SessionState | null>(null);
@@ -32,7 +32,7 @@ class Session {
     await this.load();
   }
 
-  async change(values: accounts.MeChange): Promise<void> {
+  async change(values: ProfileChange): Promise<void> {
     const user = await accounts.changeMe(values);
     if (this.state) this.state = { ...this.state, user };
   }
