@@ -26,6 +26,8 @@ from typing import Any
 import uvloop
 from benchmarks.machine import Machine
 
+_SETTLE_SECONDS = 1.0  # in which what was late by then is caught up with
+
 
 @dataclass
 class Stream:
@@ -41,8 +43,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Result:
-    """Delays in milliseconds; those of the beginning are of tokens that were due before everybody's request had been
-    answered."""
+    """Delays in milliseconds. The beginning lasts until a second after everybody's request has been answered."""
 
     people: int
     rate: float
@@ -143,7 +144,7 @@ def measure(people: int, rate: float, seconds: float) -> Result:
             ended = json.loads(server.stdout.readline())
     delays = [delay for stream in streams for delay in _delays(stream, ended["due"][stream.run_id])]
     assert len(delays) == people * tokens
-    all_asked = max(stream.asked for stream in streams)
+    all_asked = max(stream.asked for stream in streams) + _SETTLE_SECONDS
     beginning = [delay for due, delay in delays if due < all_asked] or [0.0]
     steady = [delay for due, delay in delays if due >= all_asked]
     percentiles = quantiles(steady, n=100)

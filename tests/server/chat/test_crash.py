@@ -87,6 +87,9 @@ async def test_kill_nine(tmp_path: Path) -> None:
             started = await ada.ask(conversation, "A story")
             answers[started["run"]["id"]] = conversation, started["answer"]["id"]
         listening = [asyncio.create_task(listen(run_id)) for run_id in answers]
+        # One that ends takes nothing of the others along.
+        short = await ada.ask(await ada.converse(title="t"), "Hi", parameters={"max_tokens": 5})
+        await ada.events(short["run"]["id"])
         while not all(len(said(seen.get(run_id, []))) > 30 for run_id in answers):  # noqa: ASYNC110 - of a stream
             await asyncio.sleep(0.01)
         os.kill(pid, signal.SIGKILL)

@@ -6,15 +6,22 @@ import asyncio
 import itertools
 
 import pytest
+from fastapi import FastAPI
 
 from fireside.engine.client import EngineBusy
 from fireside.engine.messages import GenerationRequest
 from fireside.engine.scripted import ScriptedAnswer
 from fireside.server.db.base import new_id
 from tests.server.chat.people import Person, said
-from tests.server.scripted_app import Scripted, byte_tokenizer, says
+from tests.server.scripted_app import Scripted, byte_tokenizer, says, scripted_app
 
 ENDLESS = ScriptedAnswer(token_ids=itertools.repeat(ord("x")), delay=0.005)
+
+
+@pytest.fixture
+def app(script: Scripted) -> FastAPI:
+    """On SQLite alone: what is special about a database is in the other files."""
+    return scripted_app(script)
 
 
 def prompts(script: Scripted) -> list[str]:
@@ -116,6 +123,19 @@ async def test_a_cut_answer_goes_on_in_the_same_message(ada: Person, script: Scr
     whole = await ada.message(conversation, cut["id"])
     assert (whole["content"], whole["finish_reason"]) == ("Once upon a time", "stop")
     assert prompts(script)[-1].endswith("<|im_start|>assistant\nOnce ")
+
+
+async def test_two_tabs_go_on_with_it_once(ada: Person, script: Scripted) -> None:
+    script.answer = says("Once")
+    conversation = await ada.converse(title="t")
+    _, cut = await ada.asked(conversation, "A story")
+    script.answer = says(" more", delay=0.01)
+    path = f"/api/messages/{cut['id']}/continue"
+    both = await asyncio.gather(*(ada.http.post(path, json={}) for _ in range(4)))
+    assert sorted(answer.status_code for answer in both) == [201, 409, 409, 409]
+    run = next(answer.json()["run"]["id"] for answer in both if answer.status_code == 201)
+    await ada.events(run)
+    assert (await ada.message(conversation, cut["id"]))["content"] == "Once more"
 
 
 async def test_stopping_keeps_what_was_said_and_frees_the_engine(ada: Person, script: Scripted) -> None:
@@ -257,6 +277,17 @@ async def test_titles(ada: Person, script: Scripted) -> None:
     await ada.asked(named, "Hi")
     assert (await ada.get(f"conversations/{named}"))["title"] == "Mine"
     assert sum("Write a short title" in script.prompt(i) for i in range(len(script.client.requests))) == 1
+
+
+async def test_a_person_names_it_while_the_model_thinks_of_a_name(ada: Person, script: Scripted) -> None:
+    script.answer = lambda request: says("Theirs", delay=0.02) if _wants_title(request) else says("Hi")
+    conversation = await ada.converse()
+    await ada.asked(conversation, "Hi")
+    await ada.patch(f"conversations/{conversation}", {"title": "Mine"})
+    while script.client.in_flight:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert (await ada.get(f"conversations/{conversation}"))["title"] == "Mine"
 
 
 async def test_a_title_comes_with_the_stream(ada: Person, script: Scripted) -> None:

@@ -198,6 +198,27 @@ async def test_events_wait_while_the_database_cannot_write(
     assert said(await asyncio.wait_for(listening, 5)) == "Hello there."
 
 
+@pytest.mark.parametrize("migrated_database", ["postgresql"], indirect=True)
+async def test_a_lost_connection_to_postgresql_loses_nothing(
+    app: FastAPI, ada: Person, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fireside.server.chat.runs.journal._RETRY_SECONDS", 0.02)
+    script.answer = says(LONG, delay=0.01)
+    conversation = await ada.converse(title="t")
+    started = await ada.ask(conversation, "Hi")
+    for _ in range(2):
+        await asyncio.sleep(0.15)
+        async with context_of(app).database.session() as session:
+            await session.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+    assert said(await ada.events(started["run"]["id"])) == LONG
+    assert (await ada.message(conversation, started["answer"]["id"]))["content"] == LONG
+
+
 async def test_a_person_who_is_deleted_takes_nobody_along(
     ada: Person, bob: Person, app: FastAPI, script: Scripted
 ) -> None:
@@ -208,7 +229,11 @@ async def test_a_person_who_is_deleted_takes_nobody_along(
     listening = asyncio.create_task(ada.events(gone["run"]["id"]))
     await asyncio.sleep(0.1)
     async with context_of(app).database.session() as session:
-        await session.execute(delete(User).where(User.name == "ada"))
+        user_id = (await session.scalars(select(User.id).where(User.name == "ada"))).one()
+        await session.execute(delete(User).where(User.id == user_id))
+        context_of(app).runs.abandon(user_id)  # as the routes do, before it is committed
+    await asyncio.sleep(0.02)
+    assert script.client.in_flight == 1
     assert said(await bob.events(stays["run"]["id"])) == LONG * 5
     await asyncio.wait_for(listening, 5)
     assert await _rows(app) == [2, 1, 0]

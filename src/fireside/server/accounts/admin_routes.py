@@ -66,9 +66,12 @@ async def change_user(
 
 
 @router.delete("/users/{id}", status_code=204)
-async def remove_user(id: Id, admin: Admin, session: DatabaseSession, client: CurrentClient) -> None:
+async def remove_user(
+    id: Id, admin: Admin, session: DatabaseSession, context: CurrentContext, client: CurrentClient
+) -> None:
     """Removes a person with all that is theirs."""
     await administration.remove_user(session, id)
+    context.runs.abandon(id)
     by = None if admin.id == id else admin.id
     audit.note(session, "user_removed", by=by, address=client.address, target=id)
 

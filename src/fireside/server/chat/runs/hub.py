@@ -107,6 +107,13 @@ class RunHub:
         runs = [run for run in self._runs.values() if run.user_id == user_id]
         await asyncio.gather(*(self.stop(run.id) for run in runs if run.conversation_id in conversation_ids))
 
+    def abandon(self, user_id: str) -> None:
+        """Ends all runs of a person who is being deleted. Does not wait: who deletes holds what their end is to be
+        written to."""
+        for run in self._runs.values():
+            if run.user_id == user_id:
+                self._end(run, Status.STOPPED)
+
     async def events(self, run_id: str, after: int) -> AsyncGenerator[bytes]:
         """The events behind the one numbered `after`, as server-sent events, up to the last one.
 
@@ -190,10 +197,11 @@ class RunHub:
                     message_id=message.id,
                     base_content=message.content,
                     base_reasoning=message.reasoning or "",
-                    said=[msgspec.json.decode(line) for line in lines],
                     ending=ending,
                     finished_at=now(),
                 )
+                for line in lines:
+                    live.say(msgspec.json.decode(line))
                 ended.append((live, [*lines, encode(ending.event)]))
             if ended:
                 await write_endings(await session.connection(), ended)

@@ -68,8 +68,7 @@ class Journal:
             await self._connection.close()
 
     def append(self, run: LiveRun, event: Event) -> None:
-        run.said.append(event)
-        run.pending.append(event)
+        run.say(event)
         self._dirty[run] = None
         self._wake.set()
 

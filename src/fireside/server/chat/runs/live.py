@@ -67,8 +67,7 @@ class Ending:
 class LiveRun:
     """message_id: what it writes into; None for a temporary one, which touches no disk.
 
-    said: all events that were appended, in pieces as they came. pending: those of them that no listener was given yet.
-    lines: the others, as JSON, line i with sequence number i + 1; `frames` are the same as server-sent events.
+    pending: events that no listener was given yet. lines: the others, as JSON, line i with sequence number i + 1.
     """
 
     id: str
@@ -77,16 +76,15 @@ class LiveRun:
     message_id: str | None = None
     base_content: str = ""  # what the message held before, which `said` continues
     base_reasoning: str = ""
-    said: list[Event] = field(default_factory=list)
     pending: list[Event] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    frames: list[bytes] = field(default_factory=list)
     ending: Ending | None = None
     stopped_as: Status | None = None  # what it was told to end as, before it did
     is_over: bool = False  # and all of it has been delivered
     task: asyncio.Task[Any] | None = None  # what generates
     created_at: datetime = field(default_factory=now)
     finished_at: datetime | None = None
+    _said: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in _ADDITIVE})
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -100,15 +98,21 @@ class LiveRun:
 
     @property
     def content(self) -> str:
-        return self.base_content + text_of(self.said, "text")
+        return self.base_content + "".join(self._said["text"])
 
     @property
     def reasoning(self) -> str:
-        return self.base_reasoning + text_of(self.said, "reasoning")
+        return self.base_reasoning + "".join(self._said["reasoning"])
+
+    def say(self, event: Event) -> None:
+        """What `content` and `reasoning` hold from now on, and listeners hear once it is durable."""
+        kind = event["type"]
+        if kind in _ADDITIVE:
+            self._said[kind].append(event[kind])
+        self.pending.append(event)
 
     def deliver(self, lines: Sequence[str]) -> None:
         """What is durable now, to whoever listens."""
-        self.frames.extend(frame(n, line) for n, line in enumerate(lines, len(self.lines) + 1))
         self.lines.extend(lines)
         self._announce()
 
@@ -123,13 +127,13 @@ class LiveRun:
 
     async def listen(self, after: int) -> AsyncGenerator[bytes]:
         """Every event behind the one numbered `after`, as they are delivered, several at once for a slow reader."""
-        position = min(after, len(self.frames))
+        position = min(after, len(self.lines))
         while True:
             changed = self._changed
-            if position < len(self.frames):
-                new = self.frames[position:]
+            if position < len(self.lines):
+                new = self.lines[position:]
+                yield b"".join(frame(n, line) for n, line in enumerate(new, position + 1))
                 position += len(new)
-                yield b"".join(new)
             elif self.is_over:
                 return
             else:
