@@ -56,7 +56,7 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def migrated_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database with this version's tables, of either kind in turn."""
+    """The URL of a database with this version's tables, of either kind in turn. Tests leave the tables as they are."""
     if request.param == "sqlite":
         path = tmp_path / "fireside.db"
         path.write_bytes(migrated_sqlite())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -24,7 +26,7 @@ HOSTILE = [
 
 async def sent(client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
     """With all that a browser adds by itself, the cookie included."""
-    return await client.request(method, path.replace("{id}", "0" * 32), headers=headers, json={})
+    return await client.request(method, re.sub(r"\{\w+\}", "0" * 32, path), headers=headers, json={})
 
 
 @pytest.mark.parametrize("headers", HOSTILE, ids=str)

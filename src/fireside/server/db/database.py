@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -18,6 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from fireside.errors import FiresideError
 
 KEPT_BACKUPS = 5
+
+# At the level of debugging it writes every statement's values into the log.
+logging.getLogger("aiosqlite").setLevel(logging.WARNING)
 
 # Pages of the write-ahead log after which a commit waits until they are in the database and on the disk. SQLite's 1,000
 # would let every hundredth of the commits that streams make wait; 16 MiB are read again within a moment after a crash.
@@ -45,7 +49,9 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database in (None, "", ":memory:"):
             raise DatabaseError("database_url must name a file: sqlite:////absolute/path/fireside.db")
-        options: dict[str, Any] = {} if self.is_sqlite else {"pool_size": 10, "pool_pre_ping": True}
+        options: dict[str, Any] = {"hide_parameters": True}  # in errors: they are people's words, and digests
+        if not self.is_sqlite:
+            options |= {"pool_size": 10, "pool_pre_ping": True}
         try:
             self._engine: AsyncEngine = create_async_engine(self.url, **options)
         except ImportError as error:
@@ -146,9 +152,15 @@ class Database:
 
 
 def _own_file(path: Path) -> None:
-    """For its owner's eyes only, before there is anything in it; what SQLite puts beside it takes the same mode."""
+    """For its owner's eyes only, before there is anything in it; what SQLite puts beside it takes the same mode.
+
+    A file that is there already is never opened: closing it would drop the locks that SQLite's own connections in this
+    process have on it, and another process could then delete the log that they write to
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
