@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from fireside.engine.client import EngineBusy
 from fireside.engine.scripted import ScriptedAnswer
@@ -84,6 +84,28 @@ def test_a_reload_in_mid_answer_loses_nothing(site: Site, page: Page) -> None:
     answered(page, "Sentence 25 of a long answer.")
     assert last(page).locator(".prose").inner_text() == LONG
     expect(turns(page)).to_have_count(2)
+
+
+def test_a_lost_connection_loses_and_doubles_nothing(site: Site, page: Page) -> None:
+    asked: list[str] = []
+
+    def cut(route: Route) -> None:
+        """The first connection ends in the middle of an event, the next one brings nothing at all."""
+        asked.append(route.request.url.partition("/events")[2])
+        if len(asked) == 1:
+            body = route.fetch().text()
+            route.fulfill(body=body[: len(body) // 2], content_type="text/event-stream")
+        elif len(asked) == 2:
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.route("**/events*", cut)
+    site.model.answers["long"] = slowly(LONG)
+    ask(page, "Something long on a train")
+    answered(page, "Sentence 25 of a long answer.")
+    assert last(page).locator(".prose").inner_text() == LONG
+    assert asked[0] == "" and re.fullmatch(r"\?after=[1-9]\d*", asked[1]) and asked[2] == asked[1]
 
 
 def test_two_tabs_see_the_same_stream(site: Site, page: Page) -> None:
