@@ -19,10 +19,11 @@ PEERS     := .peers
 HAS_PEERS := $(patsubst requirements/peers/%.txt,$(PEERS)/%/.installed,$(wildcard requirements/peers/*.txt))
 
 .DELETE_ON_ERROR:
-.PHONY: help serve wheel test test-quick test-native lint format lock peers clean
+.PHONY: help serve web wheel test test-quick test-native lint format lock peers clean
 
 help:
 	@echo "make serve       install, fetch the default model, serve it on http://127.0.0.1:8000"
+	@echo "make web         build the app in the browser from web/ (needs Node), and test its parts"
 	@echo "make wheel       build a wheel in dist/, with the native kernels for several kinds of processor"
 	@echo "make test        install what the tests need and run them all"
 	@echo "make test-quick  the same, what failed last first, up to the first failure"
@@ -35,6 +36,9 @@ help:
 
 serve: $(HAS_RUN)
 	@$(BIN)/fireside serve
+
+web:
+	cd web && npm ci --no-audit --no-fund && npm run build && npm run check && npm test
 
 wheel: $(HAS_PIP)
 	$(PIP) wheel --build-constraint $(PINS) --no-deps --wheel-dir dist .

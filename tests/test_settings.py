@@ -68,7 +68,7 @@ def test_unknown_key_names_the_file_and_the_nearest(home: Path) -> None:
 
 def test_unknown_key_unlike_any_lists_all(home: Path) -> None:
     (home / "fireside.toml").write_text("zzzzqqqq = 3\n")
-    with pytest.raises(SettingsError, match=r"known: api_keys, device,.*threads"):
+    with pytest.raises(SettingsError, match=r"known: api_keys, database_url, device,.*threads"):
         load_settings()
 
 
@@ -141,15 +141,20 @@ def test_unusable_key_is_refused_without_showing_it(keys: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
-def test_loopback_needs_no_key(host: str) -> None:
-    Settings(host=host).check_exposure()
+def test_what_is_this_machine_alone(host: str) -> None:
+    assert Settings(host=host).is_loopback
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", "localhost.example.com"])
-def test_anything_else_needs_a_key(host: str) -> None:
-    with pytest.raises(SettingsError, match="no API key is set"):
-        Settings(host=host).check_exposure()
-    Settings(host=host, api_keys=("k",)).check_exposure()
+def test_what_others_can_reach(host: str) -> None:
+    assert not Settings(host=host).is_loopback
+
+
+def test_database_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(database_url="postgresql://me:sekret@db/fireside")
+    assert "sekret" not in repr(settings) + str(settings) + settings.model_dump_json()
+    assert settings.database == "postgresql://me:sekret@db/fireside"
+    assert Settings(home="/data").database == "sqlite:////data/fireside.db"
 
 
 def test_direct_construction_ignores_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

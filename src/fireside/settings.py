@@ -43,7 +43,7 @@ Bytes = Annotated[int, BeforeValidator(_parse_size)]
 class Settings(BaseSettings):
     """The settings of one process. Built by `load_settings`; direct construction takes its arguments and defaults only.
 
-    Keys in `api_keys` never show in `repr` or logs.
+    Keys in `api_keys`, and a password in `database_url`, never show in `repr` or logs.
     """
 
     model_config = SettingsConfigDict(
@@ -62,6 +62,14 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="Bearer keys that open the API; in the environment separated by commas. None: open to all."
     )
+
+    database_url: SecretStr | None = Field(
+        None, description="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; None: fireside.db in the home."
+    )
+    sign_up: Literal["invitation", "open"] = Field(
+        "invitation", description="Who may make an account: who was invited, or everybody who reaches the server."
+    )
+    session_days: int = Field(30, ge=1, le=365, description="Days after which a browser has to sign in again.")
 
     # What
     model: str = Field("smollm2-135m", min_length=1, description="The default model: a name, or a path.")
@@ -148,6 +156,17 @@ class Settings(BaseSettings):
         return self.home / "logs"
 
     @property
+    def database(self) -> str:
+        """The URL of the database. It may hold a password."""
+        return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.home / 'fireside.db'}"
+
+    @property
+    def address(self) -> str:
+        """Where a browser on this machine finds the server."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host.strip("[]")  # noqa: S104 - compared
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether `host` can be reached from this machine only. A name that is not an address counts as exposed."""
         if self.host == "localhost":
@@ -156,14 +175,6 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
             return False
-
-    def check_exposure(self) -> None:
-        """Raises `SettingsError` if other machines could reach the server without a key. Call before binding."""
-        if not self.is_loopback and not self.api_keys:
-            raise SettingsError(
-                f"host {self.host!r} can be reached from other machines and no API key is set, so anyone there could "
-                f"use the model: set FIRESIDE_API_KEYS (or api_keys in {FILE_NAME}), or bind to 127.0.0.1"
-            )
 
 
 def load_settings(directory: Path | None = None, **overrides: Any) -> Settings:
@@ -193,7 +204,7 @@ def load_settings(directory: Path | None = None, **overrides: Any) -> Settings:
             where = f"environment variable {ENV_PREFIX}{key.upper()}"
         else:
             where = f"{local_path if key in local else home_path}: {key}"
-        value = "" if key == "api_keys" else f", not {first['input']!r}"
+        value = "" if key in ("api_keys", "database_url") else f", not {first['input']!r}"
         reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise SettingsError(f"{where} {reason}{value}") from None
 

@@ -63,7 +63,12 @@ def test_failures_are_one_sentence_and_a_status(home: Path, tmp_path: Path) -> N
         (("pull", "smolm2-135m"), {}, 1, "did you mean smollm2-135m"),
         (("pull", "hf:owner/tiny"), {"HF_ENDPOINT": "http://127.0.0.1:9"}, 1, "the hub cannot be reached"),
         (("models",), {"FIRESIDE_HOST_NAME": "x"}, 2, "FIRESIDE_HOST_NAME is not a setting"),
-        (("serve", "--host", "0.0.0.0"), {}, 2, "no API key is set"),
+        (
+            ("serve",),
+            {"FIRESIDE_DATABASE_URL": "mysql://me@host/x"},
+            1,
+            "database_url must begin with sqlite or postgresql",
+        ),
         (("serve", "--port", "70000"), {}, 2, "option port should be less than or equal to 65535"),
         (("serve", "--host", "no.such.host.invalid"), {"FIRESIDE_API_KEYS": "k"}, 1, "not an address of this machine"),
         (("serve", "--model", "nowhere"), {"FIRESIDE_PORT": "0"}, 1, "there is no model 'nowhere'"),

@@ -201,4 +201,5 @@ def test_a_machine_without_a_compiler_makes_a_pure_wheel(tmp_path: Path) -> None
     assert wheel.name.endswith("-py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "fireside/kernels/cpu/decoder.cpp" in names
+    assert "fireside/web/dist/index.html" in names
     assert not [name for name in names if name.endswith(".so")]

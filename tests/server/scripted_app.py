@@ -24,6 +24,7 @@ from fireside.server.registry import ModelRegistry
 from fireside.settings import Settings
 from fireside.tokenizers.chat_template import ChatTemplate
 from fireside.tokenizers.tokenizer import Tokenizer
+from tests.server.databases import migrated_sqlite
 
 IM_START, IM_END = 256, 257
 MODEL = "tiny"
@@ -104,6 +105,12 @@ class Scripted:
 
 
 def scripted_app(script: Scripted, **settings: object) -> FastAPI:
+    """In a home of its own, which lasts as long as the app, unless `home` says otherwise."""
+    folder = None
+    if "home" not in settings:
+        folder = TemporaryDirectory(prefix="fireside-test-")
+        settings["home"] = Path(folder.name)
+        (Path(folder.name) / "fireside.db").write_bytes(migrated_sqlite())
     made = Settings(**settings)  # type: ignore[arg-type]
     model = TextModel(
         name=MODEL,
@@ -113,7 +120,9 @@ def scripted_app(script: Scripted, **settings: object) -> FastAPI:
         context_length=2048,
         defaults=GenerationDefaults(eos_token_ids=(IM_END,)),
     )
-    return create_app(made, registry=ModelRegistry([model], map_unknown=made.map_unknown_models))
+    app = create_app(made, registry=ModelRegistry([model], map_unknown=made.map_unknown_models))
+    app.state.folder = folder
+    return app
 
 
 @contextlib.contextmanager

@@ -1,12 +1,9 @@
-"""Health, metrics, tokens, the page, and what the process costs before anybody asks anything."""
+"""Health, metrics, tokens, and what the process costs before anybody asks anything."""
 
 from __future__ import annotations
 
-import base64
-import re
 import subprocess
 import sys
-from hashlib import sha256
 
 import httpx
 import pytest
@@ -141,26 +138,6 @@ async def test_tokenize_counts_a_conversation_as_chat_does(http: httpx.AsyncClie
 async def test_bad_tokens(http: httpx.AsyncClient, path: str, body: dict[str, object], param: str) -> None:
     response = await http.post(path, json=body)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
-
-
-async def test_the_page_may_run_its_own_script_and_no_other(http: httpx.AsyncClient) -> None:
-    response = await http.get("/")
-    assert response.headers["content-type"] == "text/html; charset=utf-8"
-    policy = response.headers["content-security-policy"]
-    for tag, directive in (("script", "script-src"), ("style", "style-src")):
-        (inline,) = re.findall(f"<{tag}>(.*?)</{tag}>", response.text, re.DOTALL)
-        digest = base64.b64encode(sha256(inline.encode()).digest()).decode()
-        assert f"{directive} 'sha256-{digest}'" in policy
-    assert "default-src 'none'" in policy and "unsafe" not in policy
-    assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["x-frame-options"] == "DENY"
-
-
-async def test_the_page_needs_nothing_from_elsewhere(http: httpx.AsyncClient) -> None:
-    page = (await http.get("/")).text
-    assert page.count("\n") < 250
-    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
-    assert "innerHTML" not in page and " style=" not in page and " onclick=" not in page
 
 
 def test_the_server_process_stays_light() -> None:

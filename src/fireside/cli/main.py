@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from fireside.cli import chat, data, finetune, models, pull, runs, serve, tokenizer, train, version
+from fireside.cli import admin, chat, data, finetune, models, pull, runs, serve, tokenizer, train, version
 from fireside.errors import FiresideError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command()(finetune.finetune)
 app.command()(runs.runs)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
+app.add_typer(admin.app, name="admin")
 app.command()(version.version)
 
 

@@ -8,9 +8,7 @@ import typer
 
 
 def serve(
-    host: Annotated[
-        str | None, typer.Option(help="Address to bind to; anything but loopback needs an API key.")
-    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind to; 0.0.0.0 lets other machines in.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind to; 0 takes any free one.")] = None,
     model: Annotated[str | None, typer.Option(help="The model to serve: a name or a path.")] = None,
 ) -> None:

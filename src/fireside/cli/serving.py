@@ -32,12 +32,13 @@ else:
 if TYPE_CHECKING:
     import uvicorn
 
+    from fireside.server.deps import Context
+
 _BACKLOG = 2048
 
 
 def run_server(settings: Settings) -> None:
     """Serves until Ctrl-C or SIGTERM. Raises `FiresideError` if it cannot begin to."""
-    settings.check_exposure()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways of being told to stop are one
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     with bind(settings.host, settings.port) as listener:  # first: a taken port is no reason to fetch and load a model
@@ -55,7 +56,8 @@ async def _serve(model: LocalModel, settings: Settings, listener: socket.socket)
     engine = WorkerClient.for_model(model, settings)
     await engine.start()  # the app's own start finds it started
     try:
-        server = await asyncio.to_thread(_build_server, model, engine, settings)
+        server, context = await asyncio.to_thread(_build_server, model, engine, settings)
+        await context.database.open()  # the app's own start finds it open; here its failure is one sentence
     except BaseException:
         await engine.close()
         raise
@@ -67,23 +69,26 @@ async def _serve(model: LocalModel, settings: Settings, listener: socket.socket)
         await serving
         return
     if ready.exception() is None:
-        _announce(listener, ready.result())
+        _announce(listener, ready.result(), await context.accounts.new_setup_token())
     else:
         server.should_exit = True
     await serving
     ready.result()  # the reason why there is no engine ends the command
 
 
-def _build_server(model: LocalModel, engine: EngineClient, settings: Settings) -> uvicorn.Server:
+def _build_server(model: LocalModel, engine: EngineClient, settings: Settings) -> tuple[uvicorn.Server, Context]:
     from fireside.cli.web_server import build_server  # here and not above, because FastAPI comes with it
 
     return build_server(model, engine, settings)
 
 
-def _announce(listener: socket.socket, info: EngineInfo) -> None:
+def _announce(listener: socket.socket, info: EngineInfo, setup_token: str | None) -> None:
     typer.echo(f"Fireside is ready on {address_of(listener)}")
     kind = f"{info.dtype} on {info.device}, {info.max_context:,} tokens of context"
     typer.echo(f"It serves {info.model} ({kind}). Ctrl-C stops it.")
+    if setup_token is not None:
+        # Behind the #, where it is in no request and so in nobody's log.
+        typer.echo(f"Make the administrator's account: {address_of(listener)}/setup#{setup_token}")
     sys.stdout.flush()  # who started this in a pipe waits for the line
 
 

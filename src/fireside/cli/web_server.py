@@ -7,6 +7,7 @@ import uvicorn
 from fireside.engine.client import EngineClient
 from fireside.models.local import LocalModel
 from fireside.server.app import create_app
+from fireside.server.deps import Context
 from fireside.server.http_protocol import BoundedHttpProtocol
 from fireside.server.registry import registry_of
 from fireside.settings import Settings
@@ -14,11 +15,15 @@ from fireside.settings import Settings
 _GRACE_SECONDS = 3  # that streams in flight get to end after Ctrl-C
 
 
-def build_server(model: LocalModel, engine: EngineClient, settings: Settings) -> uvicorn.Server:
-    """Serves `model`, answered for by `engine`. Raises `ModelError` or `TemplateError` if its files are unusable."""
+def build_server(model: LocalModel, engine: EngineClient, settings: Settings) -> tuple[uvicorn.Server, Context]:
+    """Serves `model`, answered for by `engine`.
+
+    Raises `ModelError` or `TemplateError` if its files are unusable, `DatabaseError` for an unusable `database_url`.
+    """
     is_debug = settings.log_level == "debug"
+    app = create_app(settings, registry=registry_of(model, engine, settings))
     config = uvicorn.Config(
-        create_app(settings, registry=registry_of(model, engine, settings)),
+        app,
         http=BoundedHttpProtocol,
         ws="none",  # there are no websockets here
         lifespan="on",
@@ -28,4 +33,4 @@ def build_server(model: LocalModel, engine: EngineClient, settings: Settings) ->
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    return uvicorn.Server(config)
+    return uvicorn.Server(config), app.state.context

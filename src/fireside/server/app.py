@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,33 +12,41 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fireside import __version__
-from fireside.server import errors, openapi
-from fireside.server.access import OPEN_PATHS, AccessMiddleware
+from fireside.server import errors, openapi, page
+from fireside.server.access import AccessMiddleware
+from fireside.server.accounts import admin_routes, profile_routes
+from fireside.server.accounts import routes as accounts
 from fireside.server.api import chat, completions, health, models, tokenization
 from fireside.server.api.schemas.chat import ChatCompletionChunk
 from fireside.server.api.schemas.completions import CompletionChunk
+from fireside.server.chat import models as chat_models
+from fireside.server.chat import projects, prompts
+from fireside.server.chat.routes import conversations, messages, runs
+from fireside.server.chat.schemas import RunEventOut
 from fireside.server.deps import Context
 from fireside.server.metrics import MetricsMiddleware
-from fireside.server.page import page
 from fireside.server.registry import ModelRegistry, open_models
 from fireside.settings import Settings
 
 
 def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> FastAPI:
-    """The ASGI application. Its lifespan starts the engines, without waiting for them, and stops them.
+    """The ASGI application. Its lifespan opens the database and starts the engines, without waiting for them.
 
     `registry` defaults to the models that `settings` name, each with a worker process of its own.
-    Raises `ModelError` if the default model cannot be used.
+    Raises `ModelError` if the default model cannot be used, `DatabaseError` for an unusable `database_url`.
     """
     context = Context(settings, registry or open_models(settings))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        await context.models.start()
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(context.database.close)
+            await context.database.open()
+            stack.push_async_callback(context.models.close)
+            await context.models.start()
+            stack.push_async_callback(context.runs.close)
+            await context.runs.start()
             yield
-        finally:
-            await context.models.close()
 
     app = FastAPI(
         title="Fireside",
@@ -50,17 +58,31 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
         middleware=[
             Middleware(MetricsMiddleware, metrics=context.metrics),
             Middleware(_HeadersMiddleware),
-            Middleware(
-                AccessMiddleware, keys=[key.get_secret_value() for key in settings.api_keys], host=settings.host
-            ),
+            Middleware(AccessMiddleware, context=context),
         ],
     )
     app.state.context = context
     app.state.max_body_bytes = settings.max_body_bytes
-    for router in (chat.router, completions.router, models.router, tokenization.router, health.router, page.router):
+    for router in (
+        chat.router,
+        completions.router,
+        models.router,
+        tokenization.router,
+        health.router,
+        accounts.router,
+        profile_routes.router,
+        admin_routes.router,
+        conversations.router,
+        messages.router,
+        runs.router,
+        projects.router,
+        prompts.router,
+        chat_models.router,
+        page.router,
+    ):
         app.include_router(router)
     errors.install(app)
-    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk], open_paths=OPEN_PATHS)
+    openapi.describe(app, extra_models=[ChatCompletionChunk, CompletionChunk, RunEventOut])
     return app
 
 

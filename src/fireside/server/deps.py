@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
+from fireside.server.accounts.accounts import Accounts
+from fireside.server.chat.runs.hub import RunHub
+from fireside.server.db.database import Database
 from fireside.server.metrics import Metrics
 from fireside.server.registry import ModelRegistry
 from fireside.settings import Settings
 
 
 class Context:
-    """What every endpoint may need; one per app."""
+    """What every endpoint may need; one per app. Raises `DatabaseError` for an unusable `database_url`."""
 
     def __init__(self, settings: Settings, models: ModelRegistry) -> None:
         self.settings = settings
         self.models = models
         self.metrics = Metrics(models)
+        self.database = Database(settings.database)
+        self.accounts = Accounts(settings, self.database)
+        self.runs = RunHub(self.database, models, self.metrics)
 
 
 def _context(request: Request) -> Context:
@@ -27,3 +35,13 @@ def _context(request: Request) -> Context:
 
 
 CurrentContext = Annotated[Context, Depends(_context)]
+
+
+async def _session(context: CurrentContext) -> AsyncIterator[AsyncSession]:
+    async with context.database.session() as session:
+        yield session
+
+
+# Committed when the route's function has returned and before a byte of the answer is sent: what an answer says has
+# been done is done, and no connection is held while a stream goes on.
+DatabaseSession = Annotated[AsyncSession, Depends(_session, scope="function")]

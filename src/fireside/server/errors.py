@@ -74,6 +74,11 @@ def invalid(param: str, message: str, code: str | None = None) -> ApiError:
     return ApiError(400, f"{param}: {message}", param=param, code=code)
 
 
+def not_found(what: str) -> ApiError:
+    """The same for what never was, what is gone, and what is somebody else's."""
+    return ApiError(404, f"there is no such {what}", code="not_found")
+
+
 def as_api_error(exc: Exception) -> ApiError | None:
     """What the caller is told of `exc`; None if it is no business of theirs (a fault of ours)."""
     match exc:

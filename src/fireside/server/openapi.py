@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from fireside import __version__
+from fireside.server.access import is_open
+from fireside.server.accounts import cookies
 
 _REFERENCE = "#/components/schemas/"
 
@@ -20,8 +22,8 @@ def streams(chunk: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {"text/event-stream": described}}}
 
 
-def describe(app: FastAPI, *, extra_models: list[type[BaseModel]], open_paths: frozenset[str]) -> None:
-    """Makes `app.openapi()` name the bearer key, and hold `extra_models`, which only streams refer to."""
+def describe(app: FastAPI, *, extra_models: list[type[BaseModel]]) -> None:
+    """Makes `app.openapi()` say what opens each route, and hold `extra_models`, which only streams refer to."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -36,11 +38,18 @@ def describe(app: FastAPI, *, extra_models: list[type[BaseModel]], open_paths: f
             )
             components = schema.setdefault("components", {})
             components["schemas"] = {**defined["$defs"], **components.get("schemas", {})}
-            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            components["securitySchemes"] = {
+                "key": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": cookies.name_of("http")},
+            }
             for path, operations in schema["paths"].items():
-                for operation in operations.values():
-                    # The empty requirement: a server without configured keys asks for none.
-                    operation["security"] = [] if path in open_paths else [{"key": []}, {}]
+                for method, operation in operations.items():
+                    if is_open(method.upper(), path):
+                        operation["security"] = []
+                    elif path.startswith("/api/"):
+                        operation["security"] = [{"session": []}]
+                    else:  # the empty requirement: a server without keys and people asks for none
+                        operation["security"] = [{"key": []}, {"session": []}, {}]
             app.openapi_schema = schema
         return app.openapi_schema
 

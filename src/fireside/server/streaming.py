@@ -36,7 +36,7 @@ def event(data: Any) -> bytes:
 class EventStream(Response):
     """Sends `events` as they come, and comments while none come.
 
-    Closes `events`, and the `source` they are made from, as soon as the client hangs up.
+    Closes `events`, and the `source` they are made from if there is one, as soon as the client hangs up.
     """
 
     media_type = "text/event-stream"
@@ -44,7 +44,7 @@ class EventStream(Response):
     def __init__(
         self,
         events: AsyncGenerator[bytes],
-        source: Primed[Any],
+        source: Primed[Any] | None = None,
         keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
@@ -56,7 +56,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_all() -> None:
-            async with aclosing(self._source), aclosing(self._events):
+            async with aclosing(self._source or self._events), aclosing(self._events):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 async for data in self._events:
                     self._last_sent = time.monotonic()

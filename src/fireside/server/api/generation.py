@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,9 +28,11 @@ from fireside.engine.messages import SamplingParams
 from fireside.server.api.schemas.chat import JSONObjectFormat, JSONSchemaFormat, ResponseFormat
 from fireside.server.api.schemas.common import MAX_PRIORITY
 from fireside.server.api.schemas.generation import GenerationFields, StructuredOutputs
-from fireside.server.deps import Context
 from fireside.server.errors import as_api_error, internal_error, invalid
 from fireside.server.streaming import Primed, event, merge
+
+if TYPE_CHECKING:
+    from fireside.server.deps import Context  # which holds the runs of the app, which are made with this
 
 LOWEST_LOGPROB = -9999.0  # stands for minus infinity, which JSON does not have; OpenAI's choice too
 

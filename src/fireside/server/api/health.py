@@ -36,13 +36,13 @@ async def healthz() -> Health:
 
 @router.get("/readyz")
 async def readyz(context: CurrentContext) -> Readiness:
-    """The default model can answer; 503 while it cannot, with the reason in the envelope if no keys are configured:
-    this route asks for none, and a reason may name files."""
+    """The default model can answer; 503 while it cannot, with the reason in the envelope where only this machine asks:
+    this route is open to everybody, and a reason may name files."""
     model = context.models.default
     state = model.engine.state
     if state is not EngineState.READY:
         yet = "" if state in (EngineState.FAILED, EngineState.CLOSED) else " yet"
-        reason = "" if context.settings.api_keys else f": {model.engine.reason}"
+        reason = f": {model.engine.reason}" if await context.accounts.is_private() else ""
         raise EngineUnavailable(f"{model.name} cannot answer{yet}{reason}")
     return Readiness()
 

@@ -1,0 +1,154 @@
+"""`/api/admin`: people, invitations, the audit log, backups, health. For administrators alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from sqlalchemy import or_, select
+
+from fireside import __version__
+from fireside.server.accounts import administration, audit
+from fireside.server.accounts.admin_schemas import (
+    AccountView,
+    AuditView,
+    Backup,
+    HealthView,
+    InvitationView,
+    LinkView,
+    ModelHealth,
+    NewInvitation,
+    UserChange,
+)
+from fireside.server.accounts.deps import Admin, CurrentClient, require_admin
+from fireside.server.accounts.tables import AuditEntry, LinkKind, OneTimeLink, User
+from fireside.server.body import BoundedRoute
+from fireside.server.db.database import DatabaseError
+from fireside.server.deps import CurrentContext, DatabaseSession
+from fireside.server.errors import ApiError, not_found
+from fireside.server.paging import Id, Page, Paging, newest_first
+
+router = APIRouter(
+    prefix="/api/admin", route_class=BoundedRoute, tags=["administration"], dependencies=[Depends(require_admin)]
+)
+
+_STARTED = time.monotonic()
+
+
+@router.get("/users")
+async def list_users(
+    session: DatabaseSession,
+    page: Paging,
+    q: Annotated[
+        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Part of a name or an e-mail address.")
+    ] = None,
+) -> Page[AccountView]:
+    query = select(User)
+    if q:
+        query = query.where(or_(User.name.icontains(q, autoescape=True), User.email.icontains(q, autoescape=True)))
+    rows, cursor = await newest_first(session, query, User, page)
+    return Page(items=[AccountView.model_validate(row) for row in rows], next_cursor=cursor)
+
+
+@router.patch("/users/{id}")
+async def change_user(
+    id: Id, body: UserChange, admin: Admin, session: DatabaseSession, client: CurrentClient
+) -> AccountView:
+    """A person who is disabled is signed out at once, and their keys rest."""
+    user = await administration.change_user(
+        session, id, role=body.role, disabled=body.disabled, by=admin.id, address=client.address
+    )
+    return AccountView.model_validate(user)
+
+
+@router.delete("/users/{id}", status_code=204)
+async def remove_user(
+    id: Id, admin: Admin, session: DatabaseSession, context: CurrentContext, client: CurrentClient
+) -> None:
+    """Removes a person with all that is theirs."""
+    await administration.remove_user(session, id)
+    context.runs.abandon(id)
+    by = None if admin.id == id else admin.id
+    audit.note(session, "user_removed", by=by, address=client.address, target=id)
+
+
+@router.post("/users/{id}/reset", status_code=201)
+async def new_reset_link(id: Id, admin: Admin, session: DatabaseSession, client: CurrentClient) -> LinkView:
+    """A link by which a person sets a new password. Good for a day."""
+    if await session.get(User, id) is None:
+        raise not_found("user")
+    lasts = timedelta(hours=administration.RESET_HOURS)
+    link, token = await administration.new_link(
+        session, LinkKind.RESET, lasts, by=admin.id, address=client.address, user_id=id
+    )
+    return _view(link, token)
+
+
+@router.get("/invitations")
+async def list_invitations(session: DatabaseSession, page: Paging) -> Page[InvitationView]:
+    query = select(OneTimeLink).where(OneTimeLink.kind == LinkKind.INVITATION)
+    rows, cursor = await newest_first(session, query, OneTimeLink, page)
+    return Page(items=[InvitationView.model_validate(row) for row in rows], next_cursor=cursor)
+
+
+@router.post("/invitations", status_code=201)
+async def invite(body: NewInvitation, admin: Admin, session: DatabaseSession, client: CurrentClient) -> LinkView:
+    lasts = timedelta(days=body.expires_in_days)
+    link, token = await administration.new_link(
+        session, LinkKind.INVITATION, lasts, by=admin.id, address=client.address, role=body.role
+    )
+    return _view(link, token)
+
+
+@router.delete("/invitations/{id}", status_code=204)
+async def revoke_invitation(id: Id, admin: Admin, session: DatabaseSession, client: CurrentClient) -> None:
+    await administration.revoke_invitation(session, id, by=admin.id, address=client.address)
+
+
+@router.get("/audit")
+async def list_audit(session: DatabaseSession, page: Paging) -> Page[AuditView]:
+    rows, cursor = await newest_first(session, select(AuditEntry), AuditEntry, page)
+    return Page(items=[AuditView.model_validate(row) for row in rows], next_cursor=cursor)
+
+
+@router.post("/backup", status_code=201)
+async def back_up(admin: Admin, context: CurrentContext, client: CurrentClient) -> Backup:
+    """A copy of the database in `backups` beside it."""
+    try:
+        path = await context.database.back_up()
+    except DatabaseError as error:
+        raise ApiError(409, str(error), code="no_backup") from error
+    async with context.database.session() as session:
+        audit.note(session, "backup", by=admin.id, address=client.address, file=path.name)
+    return Backup(file=path.name, size_bytes=path.stat().st_size)
+
+
+@router.get("/health")
+async def health(context: CurrentContext) -> HealthView:
+    return HealthView(
+        version=__version__,
+        database=context.database.where,
+        database_bytes=await context.database.size(),
+        memory_bytes=_memory(),
+        uptime_seconds=int(time.monotonic() - _STARTED),
+        models=[
+            ModelHealth(name=model.name, state=model.engine.state, reason=model.engine.reason or None)
+            for model in context.models
+        ],
+    )
+
+
+def _memory() -> int | None:
+    """Resident; None where /proc does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def _view(link: OneTimeLink, token: str) -> LinkView:
+    return LinkView(id=link.id, path=f"{administration.PATHS[link.kind]}#{token}", expires_at=link.expires_at)

@@ -1,0 +1,89 @@
+"""What the administrators' routes take and give."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fireside.server.accounts.tables import Role
+from fireside.server.api.schemas.common import Request
+
+# Strict bodies take no text for an enum unless they are told to.
+GivenRole = Annotated[Role, Field(strict=False)]
+
+
+class UserChange(Request):
+    role: GivenRole | None = None
+    disabled: bool | None = None
+
+
+class NewInvitation(Request):
+    role: GivenRole = Role.MEMBER
+    expires_in_days: Annotated[int, Field(ge=1, le=90)] = 7
+
+
+class AccountView(BaseModel):
+    """A person, as administrators see them: nothing of what they wrote."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    created_at: datetime
+    email: str
+    name: str
+    role: Role
+    disabled_at: datetime | None
+
+
+class InvitationView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    created_at: datetime
+    role: Role
+    created_by: str | None
+    expires_at: datetime
+    used_at: datetime | None
+    used_by: str | None
+
+
+class LinkView(BaseModel):
+    """A one-time link: `path` behind the server's address."""
+
+    id: str
+    path: str = Field(description="Holds the secret, shown this once.")
+    expires_at: datetime
+
+
+class AuditView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    created_at: datetime
+    user_id: str | None
+    address: str | None
+    action: str
+    target: str | None
+    detail: dict[str, Any]
+
+
+class Backup(BaseModel):
+    file: str
+    size_bytes: int
+
+
+class ModelHealth(BaseModel):
+    name: str
+    state: str
+    reason: str | None
+
+
+class HealthView(BaseModel):
+    version: str
+    database: str = Field(description="Where it is, without a password.")
+    database_bytes: int | None
+    memory_bytes: int | None = Field(description="Of the server's process, without the engine.")
+    uptime_seconds: int
+    models: list[ModelHealth]

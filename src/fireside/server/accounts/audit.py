@@ -1,0 +1,22 @@
+"""Writing down what administrators and sign-ins do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fireside.server.accounts.tables import AuditEntry
+
+
+def note(
+    session: AsyncSession,
+    action: str,
+    *,
+    by: str | None,
+    address: str | None,
+    target: str | None = None,
+    **detail: Any,
+) -> None:
+    """Within the unit of work that it tells of, so that neither is there without the other."""
+    session.add(AuditEntry(user_id=by, address=address, action=action, target=target, detail=detail))

@@ -1,0 +1,280 @@
+"""What is done to the tree: asking, asking again, editing, going on. Each makes rows, and most of them a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fireside.server.accounts.tables import User
+from fireside.server.chat import conversations
+from fireside.server.chat.conversations import not_found
+from fireside.server.chat.runs.plan import Plan, Turn
+from fireside.server.chat.runs.titles import first_words
+from fireside.server.chat.schemas import Answering, Edit, NewMessage, Parameters
+from fireside.server.chat.tables import Conversation, Message, Project, Role, Run, Status
+from fireside.server.chat.tree import path_to
+from fireside.server.db.base import new_id, now
+from fireside.server.errors import ApiError, invalid
+from fireside.server.registry import ModelRegistry
+
+
+@dataclass(kw_only=True)
+class Begun:
+    """What was made. plan: what the run is to do once this is committed; None where there is nothing to run."""
+
+    message: Message | None = None
+    answer: Message | None = None
+    run: Run | None = None
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    rows: Sequence[Any] = field(repr=False)  # id, parent_id, role, status, content
+
+    def get(self, message_id: str) -> Any:
+        """Raises `ApiError` 404."""
+        if (row := next((row for row in self.rows if row.id == message_id), None)) is None:
+            raise not_found("message")
+        return row
+
+    def turns_to(self, message_id: str | None) -> list[Turn]:
+        return [Turn(row.role, row.content) for row in path_to(self.rows, message_id)]
+
+
+async def send(
+    session: AsyncSession, user: User, conversation: Conversation, new: NewMessage, models: ModelRegistry
+) -> Begun:
+    """A question and the message that will answer it.
+
+    Raises `ApiError`: 404 for a parent or model that is not there, 400 for a parent that is a question, 409 for one
+    that is still written, or for an id that is taken.
+    """
+    if new.id is not None and (repeated := await _already_sent(session, conversation, new.id)) is not None:
+        return repeated
+    nodes = await _nodes(session, conversation)
+    if new.parent_id is not None:
+        parent = nodes.get(new.parent_id)
+        if parent.role != Role.ASSISTANT:
+            raise invalid(
+                "parent_id", "is a question; what follows an answer, or nothing, can be asked", "invalid_value"
+            )
+        _check_written(parent)
+    question = _add(
+        session, conversation, parent_id=new.parent_id, role=Role.USER, content=new.content, id=new.id or new_id()
+    )
+    is_first = not nodes.rows
+    if is_first and not conversation.has_own_title:
+        conversation.title = first_words(new.content)
+    turns = [*nodes.turns_to(new.parent_id), Turn(Role.USER, new.content)]
+    begun = await _answer(session, user, conversation, question.id, turns, new, models)
+    begun.message = question
+    if is_first and not conversation.has_own_title and begun.plan is not None:
+        begun.plan = replace(begun.plan, question=new.content)
+    return begun
+
+
+async def regenerate(
+    session: AsyncSession, user: User, message_id: str, how: Answering, models: ModelRegistry
+) -> Begun:
+    """Another answer to the same question, beside the one given. Raises `ApiError` as `send` does."""
+    conversation, message = await _find(session, user, message_id)
+    if message.role != Role.ASSISTANT:
+        raise _wrong_role("only an answer can be given again; edit the question instead")
+    nodes = await _nodes(session, conversation)
+    turns = nodes.turns_to(message.parent_id)
+    return await _answer(session, user, conversation, message.parent_id, turns, how, models)
+
+
+async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, models: ModelRegistry) -> Begun:
+    """The message with other words, beside the one there is; a question is answered anew if `run` is set."""
+    conversation, message = await _find(session, user, message_id)
+    sibling = _add(session, conversation, parent_id=message.parent_id, role=message.role, content=new.content)
+    if message.role == Role.USER and new.run:
+        nodes = await _nodes(session, conversation)
+        turns = [*nodes.turns_to(message.parent_id), Turn(Role.USER, new.content)]
+        begun = await _answer(session, user, conversation, sibling.id, turns, new, models)
+        begun.message = sibling
+        return begun
+    conversation.current_leaf_id = sibling.id
+    conversation.updated_at = now()
+    await session.flush()
+    return Begun(message=sibling)
+
+
+async def go_on(session: AsyncSession, user: User, message_id: str, how: Answering, models: ModelRegistry) -> Begun:
+    """An answer that was cut is written on, in the same message. Raises `ApiError` 409 while it is written anyway."""
+    conversation, message = await _find(session, user, message_id)
+    if message.role != Role.ASSISTANT:
+        raise _wrong_role("only an answer can be continued")
+    _check_written(message)
+    if not message.content:  # it was cut while it thought, or before: it begins again
+        message.reasoning = None
+    nodes = await _nodes(session, conversation)
+    turns = nodes.turns_to(message.parent_id)
+    continues = bool(message.content)
+    if continues:
+        turns.append(Turn(Role.ASSISTANT, message.content))
+    model, parameters = _chosen(conversation, how, models)
+    run = await _add_run(session, user, conversation, message)
+    taken = await session.execute(
+        update(Message)
+        .where(Message.id == message.id, Message.status != Status.RUNNING)
+        .values(
+            status=Status.RUNNING,
+            error=None,
+            finish_reason=None,
+            reasoning=message.reasoning,
+            model=model,
+            parameters=parameters.model_dump(exclude_none=True),
+            run_id=run.id,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    if taken.rowcount == 0:  # type: ignore[attr-defined]  # another tab was faster
+        raise _being_written()
+    await session.refresh(message)
+    conversation.current_leaf_id = conversation.current_leaf_id or message.id
+    conversation.updated_at = now()
+    await session.flush()
+    system = await _system(session, user, conversation, parameters)
+    plan = _plan(user, conversation, message, run, turns, model, parameters, system, continues=continues)
+    return Begun(answer=message, run=run, plan=plan)
+
+
+async def _already_sent(session: AsyncSession, conversation: Conversation, message_id: str) -> Begun | None:
+    message = (await session.scalars(select(Message).where(Message.id == message_id))).one_or_none()
+    if message is None:
+        return None
+    if message.conversation_id != conversation.id or message.role != Role.USER:
+        raise ApiError(409, "this id is taken; make up another", param="id", code="id_taken")
+    answers = select(Message).where(Message.parent_id == message.id).order_by(Message.number).limit(1)
+    answer = (await session.scalars(answers)).one_or_none()
+    run = None
+    if answer is not None:
+        run = (await session.scalars(select(Run).where(Run.id == answer.run_id))).one_or_none()
+    return Begun(message=message, answer=answer, run=run)
+
+
+async def _find(session: AsyncSession, user: User, message_id: str) -> tuple[Conversation, Message]:
+    message = (await session.scalars(select(Message).where(Message.id == message_id))).one_or_none()
+    if message is None:
+        raise not_found("message")
+    try:
+        return await conversations.get(session, user.id, message.conversation_id), message
+    except ApiError:
+        raise not_found("message") from None
+
+
+async def _nodes(session: AsyncSession, conversation: Conversation) -> _Nodes:
+    columns = (Message.id, Message.parent_id, Message.role, Message.status, Message.content)
+    return _Nodes((await session.execute(select(*columns).where(Message.conversation_id == conversation.id))).all())
+
+
+async def _answer(
+    session: AsyncSession,
+    user: User,
+    conversation: Conversation,
+    parent_id: str | None,
+    turns: Sequence[Turn],
+    how: Answering,
+    models: ModelRegistry,
+) -> Begun:
+    model, parameters = _chosen(conversation, how, models)
+    answer = _add(
+        session,
+        conversation,
+        parent_id=parent_id,
+        role=Role.ASSISTANT,
+        content="",
+        status=Status.RUNNING,
+        model=model,
+        parameters=parameters.model_dump(exclude_none=True),
+    )
+    await session.flush()
+    run = await _add_run(session, user, conversation, answer)
+    answer.run_id = run.id
+    conversation.current_leaf_id = answer.id
+    conversation.updated_at = now()
+    await session.flush()
+    system = await _system(session, user, conversation, parameters)
+    plan = _plan(user, conversation, answer, run, turns, model, parameters, system)
+    return Begun(answer=answer, run=run, plan=plan)
+
+
+def _add(session: AsyncSession, conversation: Conversation, **values: Any) -> Message:
+    message = Message(conversation_id=conversation.id, **({"id": new_id()} | values))
+    session.add(message)
+    return message
+
+
+async def _add_run(session: AsyncSession, user: User, conversation: Conversation, message: Message) -> Run:
+    run = Run(id=new_id(), user_id=user.id, conversation_id=conversation.id, message_id=message.id)
+    session.add(run)
+    await session.flush()
+    return run
+
+
+def _plan(
+    user: User,
+    conversation: Conversation,
+    message: Message,
+    run: Run,
+    turns: Sequence[Turn],
+    model: str,
+    parameters: Parameters,
+    system: str,
+    *,
+    continues: bool = False,
+) -> Plan:
+    return Plan(
+        run_id=run.id,
+        user_id=user.id,
+        conversation_id=conversation.id,
+        message_id=message.id,
+        model=model,
+        turns=turns,
+        system=system,
+        parameters=parameters,
+        continues=continues,
+    )
+
+
+def _chosen(conversation: Conversation, how: Answering, models: ModelRegistry) -> tuple[str, Parameters]:
+    """Raises `ApiError` 404 for an unknown model; a conversation whose own is gone goes on with the default."""
+    parameters = Parameters.model_validate(conversation.parameters)
+    if how.parameters is not None:
+        parameters = how.parameters.over(parameters)
+    if how.model is not None:
+        return models.get(how.model).name, parameters
+    own = conversation.model
+    return (models.get(own) if own is not None and models.knows(own) else models.default).name, parameters
+
+
+async def _system(session: AsyncSession, user: User, conversation: Conversation, parameters: Parameters) -> str:
+    project = ""
+    if conversation.project_id is not None:
+        wanted = select(Project.instructions).where(Project.id == conversation.project_id)
+        project = (await session.scalars(wanted)).one_or_none() or ""
+    return system_prompt(parameters.system or "", project, user.instructions)
+
+
+def system_prompt(*parts: str) -> str:
+    return "\n\n".join(part.strip() for part in parts if part.strip())
+
+
+def _check_written(message: Any) -> None:
+    if message.status == Status.RUNNING:
+        raise _being_written()
+
+
+def _being_written() -> ApiError:
+    return ApiError(409, "this answer is still being written; stop it first", code="still_running")
+
+
+def _wrong_role(message: str) -> ApiError:
+    return ApiError(400, message, code="wrong_role")

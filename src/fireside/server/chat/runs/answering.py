@@ -1,0 +1,52 @@
+"""From a plan to events: what the model says, as it says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from fireside.assistant.text import TextChunk
+from fireside.assistant.text_model import TextModel
+from fireside.server.api.generation import text_options
+from fireside.server.api.schemas.generation import GenerationFields
+from fireside.server.chat.runs.live import Event
+from fireside.server.chat.runs.plan import Plan, fitted_prompt
+from fireside.server.chat.runs.thinking import BEGIN, Thinking
+from fireside.server.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Answered:
+    usage: dict[str, Any]
+    finish_reason: str
+
+
+async def write_answer(plan: Plan, model: TextModel, metrics: Metrics, emit: Callable[[Event], None]) -> Answered:
+    """Raises what stands in the way (PromptError, EngineError), before or after some of the text."""
+    fitted = await fitted_prompt(plan, model)
+    if fitted.left_out:
+        emit({"type": "context", "left_out": fitted.left_out})
+    wanted = plan.parameters
+    fields = GenerationFields.model_validate(wanted.model_dump(include={"temperature", "top_p", "seed"}))
+    options = text_options(fields, model, max_tokens=fitted.max_tokens or None, logprobs=None)
+    thinking = Thinking() if BEGIN in model.tokenizer.added_tokens and not plan.continues else None
+    last = TextChunk()
+    chunks = model.generate(fitted.prompt, options, f"run-{plan.run_id}", prompt_ids=fitted.prompt_ids)
+    async with aclosing(metrics.watch(model.name, chunks)) as watched:
+        async for last in watched:
+            if last.text:
+                text = last.text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # which PostgreSQL cannot keep
+                for event in thinking.push(text) if thinking else ({"type": "text", "text": text},):
+                    emit(event)
+    for event in thinking.finish() if thinking else ():
+        emit(event)
+    assert last.usage is not None and last.finish_reason is not None  # `TextChunk` promises them of the last one
+    usage = {
+        "prompt_tokens": last.usage.prompt_tokens,
+        "completion_tokens": last.usage.completion_tokens,
+        "cached_tokens": last.usage.cached_tokens,
+    }
+    emit({"type": "usage", **usage})
+    return Answered(usage, last.finish_reason)

@@ -1,0 +1,241 @@
+"""`RunHub`: generations that belong to the server, whoever listens or does not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, select, update
+
+from fireside.server.chat.runs.answering import Answered, write_answer
+from fireside.server.chat.runs.journal import Journal, write_endings
+from fireside.server.chat.runs.live import Ending, LiveRun, encode, frame
+from fireside.server.chat.runs.plan import Plan
+from fireside.server.chat.runs.titles import write_title
+from fireside.server.chat.tables import Conversation, JournalEntry, Message, Run, Status
+from fireside.server.db.base import now
+from fireside.server.db.database import Database
+from fireside.server.errors import ApiError, as_api_error, internal_error
+from fireside.server.metrics import Metrics
+from fireside.server.registry import ModelRegistry
+
+EVENTS_KEPT = timedelta(days=1)
+TEMPORARY_KEPT_SECONDS = 600.0  # a temporary answer, after its end, for a reader who was cut off
+MAX_RUNS_EACH = 16  # of one person at a time
+
+_PRUNE_SECONDS = 3600.0
+_INTERRUPTED = {"message": "the server was stopped while this was written", "code": "interrupted"}
+
+logger = logging.getLogger(__name__)
+
+
+class RunHub:
+    """Between `start` and `close`, in one process per database: what it finds running at its start was cut off."""
+
+    def __init__(self, database: Database, models: ModelRegistry, metrics: Metrics) -> None:
+        self._database = database
+        self._models = models
+        self._metrics = metrics
+        self._journal = Journal(database)
+        self._runs: dict[str, LiveRun] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        await self._recover()
+        self._journal.start()
+        self._spawn(self._prune_hourly())
+
+    async def close(self) -> None:
+        """Ends every run as interrupted, with what it has written so far."""
+        for run in self._runs.values():
+            self._end(run, Status.INTERRUPTED)
+        tasks = [run.task for run in self._runs.values() if run.task is not None] + list(self._background)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._journal.close()
+
+    # Runs
+
+    def check_room(self, user_id: str) -> None:
+        """Raises `ApiError` 429 for one who has enough runs already."""
+        if sum(run.user_id == user_id and run.ending is None for run in self._runs.values()) >= MAX_RUNS_EACH:
+            raise ApiError(
+                429,
+                f"{MAX_RUNS_EACH} of your answers are being written; wait for one, or stop it",
+                type="rate_limit_error",
+                code="too_many_runs",
+                headers={"Retry-After": "5"},
+            )
+
+    def launch(self, plan: Plan, *, content: str = "", reasoning: str = "") -> LiveRun:
+        """Begins a run, whose row has been committed. content, reasoning: what its message holds already."""
+        run = LiveRun(
+            id=plan.run_id,
+            user_id=plan.user_id,
+            conversation_id=plan.conversation_id,
+            message_id=plan.message_id,
+            base_content=content,
+            base_reasoning=reasoning,
+        )
+        self._runs[run.id] = run
+        run.task = asyncio.create_task(self._answer(run, plan))
+        # A callback and not the task's own last lines, which a task that is cancelled before its first step never runs.
+        run.task.add_done_callback(lambda task: self._ended(run, task))
+        self._spawn(self._forget(run))
+        if plan.question is not None:
+            self._spawn(self._write_title(run, plan, plan.question))
+        return run
+
+    def find(self, run_id: str) -> LiveRun | None:
+        """A run that is not over, or a temporary one that was not long ago."""
+        return self._runs.get(run_id)
+
+    async def stop(self, run_id: str) -> None:
+        """Returns once it has ended, with what it said kept and the engine free. Nothing to do for one that is over."""
+        if (run := self._runs.get(run_id)) is not None:
+            self._end(run, Status.STOPPED)
+            await run.wait_over()
+
+    async def stop_in(self, user_id: str, conversation_ids: Collection[str]) -> None:
+        """Stops all that is being written in conversations of the person's."""
+        runs = [run for run in self._runs.values() if run.user_id == user_id]
+        await asyncio.gather(*(self.stop(run.id) for run in runs if run.conversation_id in conversation_ids))
+
+    def abandon(self, user_id: str) -> None:
+        """Ends all runs of a person who is being deleted. Does not wait: who deletes holds what their end is to be
+        written to."""
+        for run in self._runs.values():
+            if run.user_id == user_id:
+                self._end(run, Status.STOPPED)
+
+    async def events(self, run_id: str, after: int) -> AsyncGenerator[bytes]:
+        """The events behind the one numbered `after`, as server-sent events, up to the last one.
+
+        Of a run that is over they come from the database; if they were pruned, its end alone is told.
+        """
+        if (live := self._runs.get(run_id)) is not None:
+            async with aclosing(live.listen(after)) as events:
+                async for data in events:
+                    yield data
+            return
+        async with self._database.session() as session:
+            run = (await session.scalars(select(Run).where(Run.id == run_id))).one_or_none()
+        if run is None or run.status == Status.RUNNING:  # deleted, or begun a moment ago: the reader asks again
+            return
+        if run.events is None:
+            yield frame(after + 1, encode(Ending(status=Status(run.status), error=run.error).event))
+        else:
+            lines = run.events.split("\n")
+            yield b"".join(frame(n, line) for n, line in enumerate(lines[after:], after + 1))
+
+    async def _answer(self, run: LiveRun, plan: Plan) -> Answered:
+        model = self._models.get(plan.model)
+        return await write_answer(plan, model, self._metrics, lambda event: self._journal.append(run, event))
+
+    def _end(self, run: LiveRun, status: Status) -> None:
+        if run.ending is None and run.stopped_as is None and run.task is not None:
+            run.stopped_as = status
+            run.task.cancel()
+
+    def _ended(self, run: LiveRun, task: asyncio.Task[Answered]) -> None:
+        self._journal.finish(run, _ending_of(run, task))
+
+    async def _forget(self, run: LiveRun) -> None:
+        await run.wait_over()
+        if run.is_temporary:
+            await asyncio.sleep(TEMPORARY_KEPT_SECONDS)
+        del self._runs[run.id]
+
+    async def _write_title(self, run: LiveRun, plan: Plan, question: str) -> None:
+        model = self._models.get(plan.model)
+        try:
+            title = await write_title(model, question)
+        except Exception as error:  # it keeps its first words
+            logger.info("no title for a conversation: %s", error)
+            return
+        if not title:
+            return
+        async with self._database.session() as session:
+            changed = await session.execute(
+                update(Conversation)
+                .where(Conversation.id == plan.conversation_id, Conversation.has_own_title.is_(False))
+                .values(title=title)
+                .execution_options(synchronize_session=False)
+            )
+        if changed.rowcount and run.ending is None:  # type: ignore[attr-defined]
+            self._journal.append(run, {"type": "title", "title": title})
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # Before and after
+
+    async def _recover(self) -> None:
+        """Runs that a dead server left running: their messages get what was said, and say that they are cut."""
+        async with self._database.session() as session:
+            said: dict[str, list[str]] = {}
+            entries = select(JournalEntry.run_id, JournalEntry.events).order_by(JournalEntry.number)
+            for run_id, events in await session.execute(entries):
+                said.setdefault(run_id, []).extend(events.split("\n"))
+            cut = select(Run, Message).join(Message, Message.id == Run.message_id).where(Run.status == Status.RUNNING)
+            rows = (await session.execute(cut)).all()
+            ended = []
+            for run, message in rows:
+                lines = said.get(run.id, [])
+                ending = Ending(status=Status.INTERRUPTED, error=_INTERRUPTED)
+                live = LiveRun(
+                    id=run.id,
+                    user_id=run.user_id,
+                    message_id=message.id,
+                    base_content=message.content,
+                    base_reasoning=message.reasoning or "",
+                    ending=ending,
+                    finished_at=now(),
+                )
+                for line in lines:
+                    live.say(msgspec.json.decode(line))
+                ended.append((live, [*lines, encode(ending.event)]))
+            if ended:
+                await write_endings(await session.connection(), ended)
+            await session.execute(delete(JournalEntry).execution_options(synchronize_session=False))
+        if rows:
+            logger.warning("%d answers were cut off when the server ended; they can be continued", len(rows))
+
+    async def _prune_hourly(self) -> None:
+        while True:
+            with suppress(Exception):
+                await self.prune()
+            await asyncio.sleep(_PRUNE_SECONDS)
+
+    async def prune(self) -> None:
+        """Forgets the events of runs that ended over a day ago; their messages hold what they said."""
+        async with self._database.session() as session:
+            await session.execute(
+                update(Run)
+                .where(Run.finished_at < now() - EVENTS_KEPT, Run.events.is_not(None))
+                .values(events=None)
+                .execution_options(synchronize_session=False)
+            )
+
+
+def _ending_of(run: LiveRun, task: asyncio.Task[Answered]) -> Ending:
+    if task.cancelled():
+        status = run.stopped_as or Status.STOPPED
+        return Ending(status=status, error=_INTERRUPTED if status is Status.INTERRUPTED else None)
+    error = task.exception()
+    if error is None:
+        answered = task.result()
+        return Ending(status=Status.COMPLETE, usage=answered.usage, finish_reason=answered.finish_reason)
+    told = as_api_error(error) if isinstance(error, Exception) else None
+    if told is None:
+        logger.error("an answer failed", exc_info=error)
+        told = internal_error()
+    return Ending(status=Status.FAILED, error={"message": told.detail, "code": told.code})

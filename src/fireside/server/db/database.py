@@ -1,0 +1,178 @@
+"""The one connection to the database: SQLite in the home folder by default, PostgreSQL by a setting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from fireside.errors import FiresideError
+
+KEPT_BACKUPS = 5
+
+# At the level of debugging it writes every statement's values into the log.
+logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+
+# Pages of the write-ahead log after which a commit waits until they are in the database and on the disk. SQLite's 1,000
+# would let every hundredth of the commits that streams make wait; 16 MiB are read again within a moment after a crash.
+_CHECKPOINT = "wal_autocheckpoint=4000"
+
+_MIGRATION_LOCK = 0x46495245  # any number that nobody else locks
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+class DatabaseError(FiresideError):
+    """The database cannot be opened, or brought to this version's tables; the message says why and what to do."""
+
+
+class Database:
+    """Sessions on the database, after `open` has brought its tables to this version's."""
+
+    def __init__(self, url: str) -> None:
+        """url: `sqlite:///FOLDER/FILE.db` or `postgresql://USER:PASSWORD@HOST/NAME`. Raises `DatabaseError`."""
+        try:
+            given = make_url(url)
+            driver = _DRIVERS[given.get_backend_name()]
+        except (SQLAlchemyError, KeyError):  # neither error may show the URL, which holds a password
+            raise DatabaseError(f"database_url must begin with {' or '.join(_DRIVERS)}, followed by ://") from None
+        self.url = given.set(drivername=driver)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite and self.url.database in (None, "", ":memory:"):
+            raise DatabaseError("database_url must name a file: sqlite:////absolute/path/fireside.db")
+        options: dict[str, Any] = {"hide_parameters": True}  # in errors: they are people's words, and digests
+        if not self.is_sqlite:
+            options |= {"pool_size": 10, "pool_pre_ping": True}
+        try:
+            self._engine: AsyncEngine = create_async_engine(self.url, **options)
+        except ImportError as error:
+            raise DatabaseError("PostgreSQL needs its driver: pip install 'fireside[postgres]'") from error
+        if self.is_sqlite:
+            event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A unit of work: committed at its end, rolled back if it raises. It may commit in between as well.
+
+        Every statement sees what was committed before it, in both databases (SQLite's driver begins a transaction
+        only at the first change, so that a session which reads and then changes never finds its snapshot outdated).
+        What must not be done twice therefore has to be one statement with its condition in it, or a constraint.
+        """
+        async with self._sessions() as session:
+            yield session
+            await session.commit()
+
+    async def connect(self) -> AsyncConnection:
+        """A connection for one owner, who closes it: what must not wait for one that others use."""
+        return await self._engine.connect()
+
+    async def open(self) -> None:
+        """Creates the tables, or migrates those of an earlier version behind a backup. Raises `DatabaseError`."""
+        try:
+            if self.is_sqlite and self.url.database:
+                _own_file(Path(self.url.database))
+            async with self._engine.connect() as connection:
+                version = await _version(connection)
+            from fireside.server.db import migrations
+
+            if version == migrations.HEAD:
+                return
+            if version is not None and version not in migrations.known():
+                raise DatabaseError(
+                    f"{self.where} was written by a newer Fireside (tables {version}): update this one, or restore a "
+                    "backup"
+                )
+            if version is not None and self.is_sqlite:
+                await asyncio.to_thread(self._back_up)
+            async with self._engine.begin() as connection:
+                # One process migrates; another that starts beside it waits here, and finds the work done. SQLite's
+                # driver would begin no transaction for CREATE TABLE.
+                await connection.execute(
+                    text("BEGIN IMMEDIATE" if self.is_sqlite else f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+                )
+                if await _version(connection) == version:
+                    await connection.run_sync(migrations.upgrade)
+        except (SQLAlchemyError, OSError, sqlite3.Error) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            raise DatabaseError(f"the database {self.where} cannot be used: {reason}") from error
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def back_up(self) -> Path:
+        """A copy of the whole database beside it, of SQLite alone. Raises `DatabaseError`."""
+        if not self.is_sqlite:
+            raise DatabaseError("PostgreSQL is backed up by its own tools: pg_dump")
+        return await asyncio.to_thread(self._back_up)
+
+    async def size(self) -> int | None:
+        """Bytes that it takes; None if that cannot be told."""
+        if self.is_sqlite:
+            with suppress(OSError):
+                return (await asyncio.to_thread(os.stat, self.url.database or "")).st_size
+            return None
+        async with self._engine.connect() as connection:
+            return (await connection.execute(text("SELECT pg_database_size(current_database())"))).scalar()
+
+    @property
+    def where(self) -> str:
+        """For people; without a password."""
+        return self.url.database or "" if self.is_sqlite else self.url.render_as_string(hide_password=True)
+
+    def _back_up(self) -> Path:
+        source = Path(self.url.database or "")
+        folder = source.parent / "backups"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = folder / f"{source.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"
+        partial = target.with_suffix(".partial")
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # VACUUM takes an empty file
+        connection = sqlite3.connect(source)
+        try:
+            connection.execute("VACUUM INTO ?", (str(partial),))
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        finally:
+            connection.close()
+        partial.replace(target)
+        for old in sorted(folder.glob(f"{source.stem}-*.db"))[:-KEPT_BACKUPS]:
+            with suppress(OSError):
+                old.unlink()
+        return target
+
+
+def _own_file(path: Path) -> None:
+    """For its owner's eyes only, before there is anything in it; what SQLite puts beside it takes the same mode.
+
+    A file that is there already is never opened: closing it would drop the locks that SQLite's own connections in this
+    process have on it, and another process could then delete the log that they write to
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000", _CHECKPOINT):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+async def _version(connection: AsyncConnection) -> str | None:
+    """Of the tables that are there; None for an empty database."""
+    has_table = await connection.run_sync(lambda sync: sync.dialect.has_table(sync, "alembic_version"))
+    if not has_table:
+        return None
+    return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()

@@ -1,0 +1,28 @@
+/** The server's words for what the app shows, out of `/openapi.json`; `npm run types` makes `schema.d.ts` of it. */
+
+import type { components } from './schema';
+
+type Schemas = components['schemas'];
+
+export type Message = Schemas['MessageOut'];
+export type MessageStatus = Message['status'];
+export type Parameters = Partial<Schemas['Parameters']>;
+export type Conversation = Omit<Schemas['ConversationOut'], 'parameters'> & { parameters: Parameters; hit?: Schemas['Hit'] | null };
+export type Tree = Conversation & Pick<Schemas['ConversationTree'], 'messages'>;
+export type Started = Schemas['Started'];
+export type RunEvent = Schemas['RunEventOut'];
+export type Project = Schemas['ProjectOut'];
+export type Prompt = Schemas['PromptOut'];
+export type Model = Schemas['ModelOut'];
+
+export type User = Schemas['UserView'];
+export type SessionState = Schemas['SessionView'];
+export type BrowserSession = Schemas['SessionEntry'];
+export type ApiKey = Schemas['KeyView'];
+export type CreatedKey = Schemas['CreatedKey'];
+
+export type ConversationChange = Partial<Omit<Schemas['ConversationChange'], 'parameters'>> & { parameters?: Parameters };
+export type NewConversation = Partial<Omit<Schemas['NewConversation'], 'parameters'>> & { parameters?: Parameters };
+export type Answering = { model?: string; parameters?: Parameters };
+export type ProfileChange = Partial<Schemas['ProfileChange']>;
+export type NewAccount = Schemas['SignIn'] & { name: string; token?: string };

@@ -1,0 +1,60 @@
+import { expect, test } from 'vitest';
+import { highlight } from './highlight';
+import { math } from './math';
+import { renderBlock, safeAddress, type Tools } from './render';
+
+const TOOLS: Tools = { highlight, math, labels: { copy: 'Copy', image: 'Show image:' } };
+const render = (text: string) => renderBlock(text, {}, TOOLS);
+
+test.each([
+  '<script>alert(1)</script>',
+  'a <img src=x onerror=alert(1)> b',
+  '<svg/onload=alert(1)>',
+  '<iframe srcdoc="x">',
+  '<a href="javascript:alert(1)">x</a>',
+  '`<script>`',
+  '```"><script>alert(1)</script>\nx\n```',
+  '$<script>alert(1)</script>$',
+  '$$\n<img src=x onerror=alert(1)>\n$$',
+])('HTML of the model is text: %s', (text) => {
+  expect(render(text)).not.toMatch(/<(?:script|img|svg|iframe)|<a href="javascript|onerror=(?!alert\(1\)&#62;|alert)/i);
+});
+
+test.each(['javascript:alert(1)', 'JaVaScRiPt:alert(1)', 'data:text/html,x', 'vbscript:x', '/api/me', '//evil', '\tjavascript:x'])(
+  'an address that is not of the web is no link: %s',
+  (address) => {
+    expect(safeAddress(address)).toBeNull();
+    expect(render(`[text](<${address}>)`)).not.toContain('<a');
+  },
+);
+
+test('links leave without a referrer', () => {
+  expect(render('[a](https://example.com/?a=1&b=2)')).toContain(
+    '<a href="https://example.com/?a=1&#38;b=2" target="_blank" rel="noopener noreferrer nofollow">a</a>',
+  );
+});
+
+test('an image elsewhere is a link, and one in the text itself an image', () => {
+  expect(render('![a "cat"](https://example.com/cat.png)')).toMatch(/<a class="image" href="https:\/\/example.com\/cat.png".*Show image: a &#34;cat&#34;<\/a>/);
+  expect(render('![](https://tracker.example/p.gif?secret)')).not.toContain('<img');
+  expect(render('![x](data:image/png;base64,AAAA)')).toContain('<img src="data:image/png;base64,AAAA" alt="x">');
+  expect(render('![x](data:image/svg+xml;base64,AAAA)')).not.toContain('<img');
+});
+
+test('code has its language and colours, and none where the language is unknown', () => {
+  expect(render('```python title\nprint(1)\n```')).toMatch(/<span>python<\/span>.*hljs-built_in/s);
+  expect(render('```nonsense\n<b>\n```')).toContain('<code>&#60;b&#62;</code>');
+});
+
+test('formulas become MathML, prices stay', () => {
+  expect(render('so $x^2$ is')).toContain('<msup');
+  expect(render('\\(x\\)')).toContain('<math');
+  expect(render('$$\nx\n$$')).toMatch(/<div class="math".*<math display="block"/);
+  expect(render('$$\nx')).not.toContain('<math');
+  expect(render('it costs $5 and $6')).toBe('<p>it costs $5 and $6</p>\n');
+});
+
+test('a little HTML is useful in tables', () => {
+  expect(render('a<br>b<sub>2</sub>')).toBe('<p>a<br>b<sub>2</sub></p>\n');
+  expect(render('a<br onclick=x>b')).not.toContain('<br');
+});

@@ -1,0 +1,207 @@
+/** The conversation on the screen: its tree, the branch that is shown, and the answers that are being written. */
+
+import * as m from '../../paraglide/messages.js';
+import * as api from '../api/conversations';
+import { ApiError } from '../api/http';
+import type { Conversation, Message, Parameters, Started, Tree } from '../api/types';
+import { childrenOf, latestLeaf, pathTo } from '../chat/tree';
+import { newId } from '../util/ids';
+import { Answer } from './answer.svelte';
+import { history } from './history.svelte';
+import { models } from './models.svelte';
+import { notices } from './notices.svelte';
+import { router } from './router.svelte';
+
+const LATE_TITLE = 1500; // milliseconds after a short answer, by which the model has named the conversation as well
+const TITLE_LENGTH = 80;
+
+export class Chat {
+  /** Null: a new one, which comes to be with its first message. */
+  conversation = $state.raw<Conversation | null>(null);
+  messages = $state.raw<ReadonlyMap<string, Message>>(new Map());
+  leaf = $state<string | null>(null);
+  isLoading = $state(false);
+  isMissing = $state(false);
+  isTemporary = $state(false);
+  /** For a new conversation, until it has parameters of its own. */
+  #parameters = $state.raw<Parameters>({});
+  #answers = $state.raw<ReadonlyMap<string, Answer>>(new Map());
+  #opening = new AbortController();
+
+  readonly path = $derived(pathTo(this.messages, this.leaf));
+  readonly children = $derived(childrenOf(this.messages));
+  /** The answer at the end of the branch, while it is being written. */
+  readonly running = $derived.by(() => {
+    const last = this.path.at(-1);
+    return last?.status === 'running' ? last : null;
+  });
+
+  get id(): string | null {
+    return this.conversation?.id ?? null;
+  }
+
+  get model(): string | null {
+    return this.conversation?.model ?? models.current;
+  }
+
+  get parameters(): Parameters {
+    return this.conversation?.parameters ?? this.#parameters;
+  }
+
+  /** The text of a message as far as it is known: of one that is being written, with what has come so far. */
+  answer(id: string): Answer | null {
+    return this.#answers.get(id) ?? null;
+  }
+
+  /** Shows a conversation, or a new one for null. `message`: shows the branch that it is on. */
+  async open(id: string | null, message: string | null = null): Promise<void> {
+    if (id !== null && id === this.id) {
+      if (message && this.messages.has(message)) this.turnTo(message);
+      return;
+    }
+    this.#close();
+    this.isTemporary = false;
+    if (id === null) return;
+    this.isLoading = true;
+    const { signal } = this.#opening;
+    try {
+      const tree = await api.open(id, signal);
+      if (signal.aborted) return;
+      this.#show(tree);
+      if (message && this.messages.has(message)) this.leaf = latestLeaf(this.messages, message);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof ApiError) || (error.status !== 404 && error.status !== 400)) throw error;
+      this.isMissing = true;
+    } finally {
+      if (!signal.aborted) this.isLoading = false;
+    }
+  }
+
+  /** Raises ApiError where the server does not take the message. */
+  async send(content: string): Promise<void> {
+    if (this.isTemporary) return this.#sendTemporarily(content);
+    const model = this.model;
+    if (!this.conversation) {
+      const project = history.project ? { project_id: history.project } : {};
+      this.conversation = await api.create({ ...(model ? { model } : {}), parameters: this.#parameters, ...project });
+      router.go(`/c/${this.conversation.id}`, { replace: true });
+    }
+    const parent = this.path.findLast(({ role }) => role === 'assistant') ?? null;
+    this.#begin(await api.ask(this.conversation.id, { id: newId(), parent_id: parent?.id ?? null, content }));
+    const title = this.conversation.title || content.trim().slice(0, TITLE_LENGTH);
+    this.conversation = { ...this.conversation, title, updated_at: new Date().toISOString() };
+    history.place(this.conversation);
+  }
+
+  async regenerate(id: string, model?: string): Promise<void> {
+    this.#begin(await api.regenerate(id, model ? { model } : {}));
+  }
+
+  async edit(id: string, content: string): Promise<void> {
+    this.#begin(await api.edit(id, content, true));
+  }
+
+  async carryOn(id: string): Promise<void> {
+    this.#begin(await api.carryOn(id));
+  }
+
+  async stop(): Promise<void> {
+    if (this.running?.run_id) await api.stop(this.running.run_id);
+  }
+
+  /** Shows the branch of `id` that was last written, and has the server remember it. */
+  turnTo(id: string): void {
+    this.leaf = latestLeaf(this.messages, id);
+    if (this.conversation && !this.isTemporary) {
+      void api.change(this.conversation.id, { current_leaf_id: this.leaf }).catch(() => {}); // next time, the other branch
+    }
+  }
+
+  async choose(values: { model?: string; parameters?: Parameters }): Promise<void> {
+    if (values.model) models.choose(values.model);
+    if (this.conversation) this.conversation = await api.change(this.conversation.id, values);
+    else if (values.parameters) this.#parameters = values.parameters;
+  }
+
+  #show({ messages, ...conversation }: Tree): void {
+    this.conversation = conversation;
+    this.messages = new Map(messages.map((message) => [message.id, message]));
+    this.leaf = conversation.current_leaf_id ?? messages.at(-1)?.id ?? null;
+    for (const message of messages) if (message.status === 'running') this.#follow(message);
+  }
+
+  #begin({ message, answer }: Started): void {
+    for (const made of [message, answer]) if (made) this.#put(made);
+    const last = answer ?? message;
+    if (last) this.leaf = last.id;
+    if (answer?.status === 'running') this.#follow(answer);
+  }
+
+  #put(message: Message): void {
+    this.messages = new Map(this.messages).set(message.id, message);
+  }
+
+  #follow(message: Message): void {
+    if (!message.run_id) return;
+    this.#answers.get(message.id)?.leave();
+    const isFirst = this.messages.size <= 2;
+    let hasTitle = false;
+    const answer = new Answer(message, {
+      onEnd: (ended) => {
+        this.#put(ended);
+        if (isFirst && !hasTitle && !this.isTemporary) setTimeout(() => void this.#catchUp(ended.id), LATE_TITLE);
+        this.#answers = new Map([...this.#answers].filter(([id, other]) => id !== ended.id || other !== answer));
+      },
+      onLeftOut: () => notices.say(m.status_left_out()),
+      onTitle: (title) => {
+        hasTitle = true;
+        this.#retitle(title);
+      },
+    });
+    this.#answers = new Map(this.#answers).set(message.id, answer);
+    void answer.follow();
+  }
+
+  #retitle(title: string): void {
+    if (!this.conversation || this.isTemporary) return;
+    this.conversation = { ...this.conversation, title };
+    history.retitle(this.conversation.id, title);
+  }
+
+  /** The title that came when the answer was over, and nobody followed its events any more. */
+  async #catchUp(message: string): Promise<void> {
+    const { id } = this;
+    if (!id || !this.messages.has(message)) return;
+    const { title } = await api.open(id).catch(() => ({ title: '' })); // the old one will do
+    if (title && id === this.id) this.#retitle(title);
+  }
+
+  async #sendTemporarily(content: string): Promise<void> {
+    const question = draft('user', content, this.path.at(-1)?.id ?? null);
+    const turns = [...this.path, question].map(({ role, content }) => ({ role, content }));
+    const { run } = await api.askTemporarily(turns, { ...(this.model ? { model: this.model } : {}), parameters: this.parameters });
+    const answer = { ...draft('assistant', '', question.id), status: 'running' as const, run_id: run.id };
+    this.#begin({ message: question, answer, run: null });
+  }
+
+  #close(): void {
+    this.#opening.abort();
+    this.#opening = new AbortController();
+    for (const answer of this.#answers.values()) answer.leave();
+    this.#answers = new Map();
+    this.conversation = null;
+    this.messages = new Map();
+    this.leaf = null;
+    this.isLoading = false;
+    this.isMissing = false;
+  }
+}
+
+/** A message that only this page knows. */
+function draft(role: Message['role'], content: string, parent_id: string | null): Message {
+  const rest = { reasoning: null, error: null, model: null, parameters: null, usage: null, finish_reason: null, run_id: null };
+  return { id: newId(), created_at: new Date().toISOString(), parent_id, role, content, status: 'complete', ...rest };
+}
+
+export const chat = new Chat();

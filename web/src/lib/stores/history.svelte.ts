@@ -1,0 +1,89 @@
+/** The conversations in the sidebar: the pinned ones, and the others page by page. */
+
+import * as api from '../api/conversations';
+import type { Conversation, ConversationChange, Project } from '../api/types';
+
+class History {
+  pinned = $state.raw<Conversation[]>([]);
+  recent = $state.raw<Conversation[]>([]);
+  projects = $state.raw<Project[]>([]);
+  /** Only those of this project are listed. */
+  project = $state<string | null>(null);
+  isLoaded = $state(false);
+  #cursor = $state<string | null>(null);
+  #loading = false;
+
+  get hasMore(): boolean {
+    return this.#cursor !== null;
+  }
+
+  async load(): Promise<void> {
+    const of = { project: this.project };
+    const [pinned, recent, projects] = await Promise.all([
+      api.list({ ...of, pinned: true, limit: 100 }),
+      api.list({ ...of, pinned: false, limit: 50 }),
+      api.projects(),
+    ]);
+    if (of.project !== this.project) return;
+    this.pinned = pinned.items;
+    this.recent = recent.items;
+    this.#cursor = recent.next_cursor;
+    this.projects = projects.items;
+    this.isLoaded = true;
+  }
+
+  async more(): Promise<void> {
+    if (this.#loading || !this.#cursor) return;
+    this.#loading = true;
+    try {
+      const page = await api.list({ project: this.project, pinned: false, limit: 50, cursor: this.#cursor });
+      const known = new Set(this.recent.map(({ id }) => id));
+      this.recent = [...this.recent, ...page.items.filter(({ id }) => !known.has(id))];
+      this.#cursor = page.next_cursor;
+    } finally {
+      this.#loading = false;
+    }
+  }
+
+  async show(project: string | null): Promise<void> {
+    this.project = project;
+    await this.load();
+  }
+
+  /** Puts a conversation where it belongs now: it is new, was written to, renamed, pinned or archived. */
+  place(conversation: Conversation): void {
+    this.forget([conversation.id]);
+    if (conversation.archived_at || (this.project && conversation.project_id !== this.project)) return;
+    if (conversation.pinned_at) this.pinned = insert(this.pinned, conversation);
+    else this.recent = insert(this.recent, conversation);
+  }
+
+  retitle(id: string, title: string): void {
+    const renamed = (list: Conversation[]) => list.map((one) => (one.id === id ? { ...one, title } : one));
+    this.pinned = renamed(this.pinned);
+    this.recent = renamed(this.recent);
+  }
+
+  forget(ids: string[]): void {
+    const others = (list: Conversation[]) => list.filter(({ id }) => !ids.includes(id));
+    this.pinned = others(this.pinned);
+    this.recent = others(this.recent);
+  }
+
+  async change(id: string, values: ConversationChange): Promise<void> {
+    this.place(await api.change(id, values));
+  }
+
+  async destroy(ids: string[]): Promise<void> {
+    await api.destroyAll(ids);
+    this.forget(ids);
+  }
+}
+
+/** The list with `conversation` in it, what was written to last first. */
+function insert(list: Conversation[], conversation: Conversation): Conversation[] {
+  const at = list.findIndex((other) => other.updated_at < conversation.updated_at);
+  return list.toSpliced(at < 0 ? list.length : at, 0, conversation);
+}
+
+export const history = new History();

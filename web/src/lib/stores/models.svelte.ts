@@ -1,0 +1,26 @@
+/** The models that can be asked. */
+
+import * as api from '../api/conversations';
+import type { Model } from '../api/types';
+
+class Models {
+  items = $state.raw<Model[]>([]);
+  #chosen = $state(localStorage.getItem('fireside:model'));
+
+  async load(): Promise<void> {
+    this.items = (await api.models()).items;
+  }
+
+  /** For a conversation that has none of its own: the one chosen last, or the server's default. */
+  get current(): string | null {
+    const known = (id: string | null) => this.items.some((model) => model.id === id);
+    return known(this.#chosen) ? this.#chosen : (this.items.find((model) => model.is_default) ?? this.items[0])?.id ?? null;
+  }
+
+  choose(id: string): void {
+    this.#chosen = id;
+    localStorage.setItem('fireside:model', id);
+  }
+}
+
+export const models = new Models();

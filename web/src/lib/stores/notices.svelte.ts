@@ -1,0 +1,47 @@
+/** Short messages that go by themselves, and the words for what went wrong. */
+
+import * as m from '../../paraglide/messages.js';
+import { ApiError } from '../api/http';
+
+export interface Notice {
+  id: number;
+  text: string;
+  isError: boolean;
+  undo?: () => unknown;
+}
+
+const SHOWN_FOR = 6000; // milliseconds
+
+class Notices {
+  items = $state<Notice[]>([]);
+  #count = 0;
+
+  say(text: string, more: Partial<Pick<Notice, 'isError' | 'undo'>> = {}): void {
+    const notice = { id: ++this.#count, text, isError: false, ...more };
+    this.items.push(notice);
+    setTimeout(() => this.dismiss(notice.id), SHOWN_FOR);
+  }
+
+  dismiss(id: number): void {
+    this.items = this.items.filter((notice) => notice.id !== id);
+  }
+
+  /** Carries `action` out; says what went wrong where it fails, and gives null then. */
+  async attempt<T>(action: () => Promise<T>): Promise<T | null> {
+    try {
+      return await action();
+    } catch (error) {
+      this.say(describe(error), { isError: true });
+      return null;
+    }
+  }
+}
+
+export function describe(error: unknown): string {
+  if (!(error instanceof ApiError)) return m.error_unknown();
+  if (error.isOffline) return m.error_offline();
+  if (error.status === 429 && error.retryAfter) return m.error_slow_down({ seconds: error.retryAfter });
+  return error.message || m.error_unknown();
+}
+
+export const notices = new Notices();

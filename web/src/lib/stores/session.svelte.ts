@@ -1,0 +1,47 @@
+/** Who is here, and how they come in. */
+
+import * as accounts from '../api/accounts';
+import { whenSignedOut } from '../api/http';
+import type { ProfileChange, SessionState, User } from '../api/types';
+
+class Session {
+  state = $state.raw<SessionState | null>(null);
+  /** The server could not be asked. */
+  isAway = $state(false);
+
+  constructor() {
+    whenSignedOut(() => void this.load());
+  }
+
+  get user(): User | null {
+    return this.state?.user ?? null;
+  }
+
+  async load(): Promise<void> {
+    try {
+      this.state = await accounts.session();
+      this.isAway = false;
+    } catch {
+      this.isAway = true;
+    }
+  }
+
+  /** Raises ApiError where the server does not let them in. */
+  async enter(how: () => Promise<unknown>): Promise<void> {
+    await how();
+    await this.load();
+  }
+
+  async change(values: ProfileChange): Promise<void> {
+    const user = await accounts.changeMe(values);
+    if (this.state) this.state = { ...this.state, user };
+  }
+
+  async signOut(): Promise<void> {
+    await accounts.signOut();
+    // What one person's app remembers is not for the next one: everything starts anew.
+    location.assign('/');
+  }
+}
+
+export const session = new Session();

@@ -1,0 +1,25 @@
+import { paraglideVitePlugin } from '@inlang/paraglide-js';
+import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  plugins: [
+    paraglideVitePlugin({
+      project: './project.inlang',
+      outdir: './src/paraglide',
+      strategy: ['localStorage', 'preferredLanguage', 'baseLocale'],
+      localStorageKey: 'fireside:locale',
+      emitReadme: false,
+    }),
+    svelte(),
+  ],
+  build: {
+    outDir: '../src/fireside/web/dist',
+    emptyOutDir: true,
+    target: 'es2022',
+    assetsInlineLimit: 0, // data: addresses would need a wider Content-Security-Policy
+    modulePreload: { polyfill: false },
+  },
+  server: { proxy: { '/api': process.env['FIRESIDE_URL'] ?? 'http://127.0.0.1:8000' } },
+  test: { include: ['src/**/*.spec.ts'] },
+});
