@@ -53,6 +53,7 @@ async def test_a_question_and_its_answer(ada: Person, script: Scripted) -> None:
     assert (written["content"], written["status"], written["model"]) == ("Hello there.", "complete", "tiny")
     assert tree["current_leaf_id"] == answer["id"]
     assert (await ada.get(f"runs/{run['id']}"))["status"] == "complete"
+    assert script.client.requests[0].sampling.temperature == 0.7
     assert prompts(script) == ["<|im_start|>user\nGood\n morning<|im_end|>\n<|im_start|>assistant\n"]
 
 

@@ -16,6 +16,8 @@ from fireside.server.chat.runs.plan import Plan, fitted_prompt
 from fireside.server.chat.runs.thinking import BEGIN, Thinking
 from fireside.server.metrics import Metrics
 
+_TEMPERATURE = 0.7  # where nobody says one: OpenAI's 1.0 makes small models ramble
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -29,7 +31,10 @@ async def write_answer(plan: Plan, model: TextModel, metrics: Metrics, emit: Cal
     if fitted.left_out:
         emit({"type": "context", "left_out": fitted.left_out})
     wanted = plan.parameters
-    fields = GenerationFields.model_validate(wanted.model_dump(include={"temperature", "top_p", "seed"}))
+    given = wanted.model_dump(include={"temperature", "top_p", "seed"})
+    if given["temperature"] is None and model.defaults.temperature is None:
+        given["temperature"] = _TEMPERATURE
+    fields = GenerationFields.model_validate(given)
     options = text_options(fields, model, max_tokens=fitted.max_tokens or None, logprobs=None)
     thinking = Thinking() if BEGIN in model.tokenizer.added_tokens and not plan.continues else None
     last = TextChunk()
