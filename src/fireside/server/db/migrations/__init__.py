@@ -17,9 +17,9 @@ HEAD = "0001"
 
 def upgrade(connection: Connection) -> None:
     """To `HEAD`, within the connection's transaction."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # every first start would begin with ten lines of it
     from alembic.runtime.migration import MigrationContext
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # every first start would begin with three lines of it
     scripts = _scripts()
     context = MigrationContext.configure(
         connection,
