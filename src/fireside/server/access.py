@@ -5,7 +5,7 @@
 | `OPEN_PATHS`, the page | everybody |
 | `/api` | the cookie of a signed-in browser; `OPEN_API` everybody |
 | `/v1`, `/tokenize`, `/detokenize` | a key of the settings or of a person, or the cookie |
-| all else | a key of the settings, or the cookie |
+| all else | a key of the settings, or an administrator's cookie |
 
 What changes something by cookie has to come from our own page (`accounts/cookies.py`).
 
@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fireside.server.accounts import cookies
 from fireside.server.accounts.identity import INFERENCE, Identity, by_key, by_session
+from fireside.server.accounts.tables import Role
 from fireside.server.deps import Context
 from fireside.server.errors import ApiError
 
@@ -104,6 +105,8 @@ class AccessMiddleware:
         token = None if "authorization" in headers else cookies.read(headers, scheme)
         if token and (identity := await by_session(self._context.database, token)):
             _check_origin(method, headers)
+            if not _is_inference(path) and (identity.user is None or identity.user.role is not Role.ADMIN):
+                raise ApiError(403, "this is for administrators", type="permission_error", code="not_allowed")
             return identity
         return await self._identify_program(path, headers)
 
@@ -131,8 +134,7 @@ class AccessMiddleware:
             if any(matches):
                 return Identity()
             if identity := await by_key(self._context.database, key):
-                is_inference = path.startswith("/v1/") or path in _INFERENCE_PATHS
-                if is_inference and INFERENCE in (identity.scopes or ()):
+                if _is_inference(path) and INFERENCE in (identity.scopes or ()):
                     return identity
                 raise ApiError(
                     403, "this API key is not for that", type="permission_error", code="insufficient_permissions"
@@ -170,6 +172,10 @@ class AccessMiddleware:
 def _check_origin(method: str, headers: Headers) -> None:
     if method not in _SAFE_METHODS and (error := cookies.check_same_origin(headers)):
         raise error
+
+
+def _is_inference(path: str) -> bool:
+    return path.startswith("/v1/") or path in _INFERENCE_PATHS
 
 
 def _hostname(host: str) -> str | None:

@@ -34,12 +34,17 @@ def _not_json(reason: str) -> ApiError:
     return ApiError(400, f"the body is not JSON that this server can take: {reason}", code="invalid_json")
 
 
+MAX_STRANGER_BYTES = 16 << 10  # of one who is not signed in, on the app's routes: there is nothing large to say there
+
+
 class BoundedRequest(Request):
     """A request whose body is refused once it passes `app.state.max_body_bytes`, before the rest is read."""
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
             limit: int = self.app.state.max_body_bytes
+            if self.scope["path"].startswith("/api/") and self.scope.get("state", {}).get("identity") is None:
+                limit = min(limit, MAX_STRANGER_BYTES)
             declared = self.headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > limit:
                 raise _too_large(limit)

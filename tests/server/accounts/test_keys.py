@@ -112,3 +112,11 @@ async def test_a_wrong_key_is_not_made_up_for_by_a_cookie(app: FastAPI) -> None:
     ada = await set_up(app)
     response = await ada.get("/v1/models", headers={"Authorization": "Bearer fs-wrong"})
     assert code_of(response) == (401, "invalid_api_key")
+
+
+async def test_what_tells_of_the_server_is_for_administrators(app: FastAPI) -> None:
+    admin, guest = await set_up(app), await join(app, "Bob", Role.GUEST)
+    for path in ("/metrics", "/version", "/openapi.json"):
+        assert (await admin.get(path)).status_code == 200
+        assert (await guest.get(path)).status_code == 403
+    assert (await guest.get("/v1/models")).status_code == 200

@@ -7,9 +7,12 @@ import itertools
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from sqlalchemy import insert
 
 from fireside.engine.scripted import ScriptedAnswer
 from fireside.server.chat.search import SNIPPET, snippet
+from fireside.server.chat.tables import Message, Role, Status
 from fireside.server.db.base import new_id
 from tests.server.chat.people import Person
 from tests.server.scripted_app import Scripted, says
@@ -27,7 +30,7 @@ async def test_a_list_in_pages(ada: Person) -> None:
         seen += [item["id"] for item in page["items"]]
         cursor = {"cursor": page["next_cursor"]}
     assert seen == expected and page["next_cursor"] is None
-    for bad in ("x", "MjAyNg==", "é", "MjAyNi0wMS0wMVQwMDowMDowMA=="):
+    for bad in ("x", "MjAyNg==", "é", "MjAyNi0wMS0wMVQwMDowMDowMA==", "MDAwMS0wMS0wMVQwMDowMDowMCsyMzo1OSB4"):
         assert (await ada.get("conversations", 400, cursor=bad))["error"]["param"] == "cursor"
     await ada.get("conversations", 400, limit=101)
 
@@ -210,3 +213,26 @@ async def test_search_in_pages(ada: Person) -> None:
 )
 def test_snippets(content: str, query: str, expected: str) -> None:
     assert snippet(content, query) == expected
+
+
+async def test_a_conversation_of_any_length_can_be_deleted(ada: Person, app: FastAPI) -> None:
+    """Deeper than SQLite follows a chain of rows."""
+    conversation = await ada.converse()
+    number = (await ada.asked(conversation, "Hi"))[1]["id"]
+    async with app.state.context.database.session() as session:
+        rows = []
+        for _ in range(1_500):
+            rows.append(
+                {
+                    "id": new_id(),
+                    "conversation_id": conversation,
+                    "parent_id": number,
+                    "role": Role.USER,
+                    "content": "x",
+                    "status": Status.COMPLETE,
+                }
+            )
+            number = rows[-1]["id"]
+        await session.execute(insert(Message), rows)
+    await ada.delete(f"conversations/{conversation}")
+    await ada.get(f"conversations/{conversation}", 404)

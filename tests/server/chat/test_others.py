@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from fireside.server.chat.runs.hub import MAX_RUNS_EACH
 from fireside.server.db.base import new_id
+from fireside.server.errors import ApiError
 from tests.server.chat.people import Person
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -107,3 +111,24 @@ async def test_names_of_prompts_are_ones_own(ada: Person, bob: Person) -> None:
     await bob.post("prompts", {"name": "shorten", "content": "x"})
     assert (await ada.get(f"prompts/{first['id']}"))["content"] == "Shorten this:"
     await ada.post("prompts", {"name": "two words", "content": "x"}, 400)
+
+
+async def test_no_more_runs_than_allowed_begin_at_once(ada: Person, app: FastAPI) -> None:
+    conversations = [await ada.converse() for _ in range(MAX_RUNS_EACH + 8)]
+    asked = [ada.http.post(f"/api/conversations/{c}/messages", json={"content": "Hi"}) for c in conversations]
+    codes = [answer.status_code for answer in await asyncio.gather(*asked)]
+    assert set(codes) <= {201, 429} and codes.count(201) >= MAX_RUNS_EACH
+    with ExitStack() as places:
+        for _ in range(MAX_RUNS_EACH):
+            places.enter_context(app.state.context.runs.room("somebody"))
+        with pytest.raises(ApiError, match="are being written"):
+            places.enter_context(app.state.context.runs.room("somebody"))
+    with app.state.context.runs.room("somebody"):
+        assert app.state.context.runs._reserved == {"somebody": 1}
+
+
+async def test_a_stranger_sends_little(ada: Person) -> None:
+    large = {"email": "a@example.org", "password": "x" * 20_000}
+    async with httpx.AsyncClient(transport=ada.http._transport, base_url="http://localhost:8000") as nobody:
+        refused = await nobody.post("/api/session", json=large, headers={"X-Fireside": "1"})
+    assert refused.status_code == 413 and "16,384" in refused.text

@@ -56,12 +56,14 @@ async def list_users(
 
 @router.patch("/users/{id}")
 async def change_user(
-    id: Id, body: UserChange, admin: Admin, session: DatabaseSession, client: CurrentClient
+    id: Id, body: UserChange, admin: Admin, session: DatabaseSession, context: CurrentContext, client: CurrentClient
 ) -> AccountView:
-    """A person who is disabled is signed out at once, and their keys rest."""
+    """A person who is disabled is signed out at once, their answers stop, and their keys rest."""
     user = await administration.change_user(
         session, id, role=body.role, disabled=body.disabled, by=admin.id, address=client.address
     )
+    if body.disabled:
+        context.runs.abandon(id)
     return AccountView.model_validate(user)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Row, and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -96,9 +97,10 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         time, _, conversation_id = base64.b64decode(cursor, altchars=b"-_", validate=True).decode().partition(" ")
         updated_at = datetime.fromisoformat(time)
-        if updated_at.tzinfo is None:
-            raise ValueError("a time without its zone")
-    except ValueError:
+        if updated_at.tzinfo is None or not re.fullmatch(r"[0-9a-f]{32}", conversation_id):
+            raise ValueError("a time without its zone, or no id")
+        updated_at = updated_at.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise invalid("cursor", "is not one that this server gave", "invalid_value") from None
     return updated_at, conversation_id
 

@@ -95,7 +95,8 @@ class Message(Numbered, Base):
     __tablename__ = "messages"
 
     conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
-    parent_id: Mapped[str | None] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
+    # No cascade from message to message, of which SQLite follows a thousand: they go with their conversation, at once.
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("messages.id"), index=True)
     role: Mapped[str] = mapped_column(String(16))
     content: Mapped[str] = mapped_column(Text)
     reasoning: Mapped[str | None] = mapped_column(Text)

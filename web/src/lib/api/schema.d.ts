@@ -129,7 +129,7 @@ export interface paths {
         head?: never;
         /**
          * Change User
-         * @description A person who is disabled is signed out at once, and their keys rest.
+         * @description A person who is disabled is signed out at once, their answers stop, and their keys rest.
          */
         patch: operations["change_user_api_admin_users__id__patch"];
         trace?: never;

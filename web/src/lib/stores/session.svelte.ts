@@ -2,6 +2,7 @@
 
 import * as accounts from '../api/accounts';
 import { whenSignedOut } from '../api/http';
+import { forgetDraftsOfOthers } from './drafts';
 import type { ProfileChange, SessionState, User } from '../api/types';
 
 class Session {
@@ -19,8 +20,11 @@ class Session {
 
   async load(): Promise<void> {
     try {
-      this.state = await accounts.session();
+      const state = await accounts.session();
+      if (this.user && state.user?.id !== this.user.id) return this.#leave();
+      this.state = state;
       this.isAway = false;
+      if (state.user) forgetDraftsOfOthers(state.user.id);
     } catch {
       this.isAway = true;
     }
@@ -39,7 +43,12 @@ class Session {
 
   async signOut(): Promise<void> {
     await accounts.signOut();
-    // What one person's app remembers is not for the next one: everything starts anew.
+    forgetDraftsOfOthers(null);
+    this.#leave();
+  }
+
+  /** What one person's app remembers is not for the next one: everything starts anew. */
+  #leave(): void {
     location.assign('/');
   }
 }

@@ -29,7 +29,10 @@ async def list_conversations(
     user: CurrentUser,
     session: DatabaseSession,
     page: Paging,
-    q: Annotated[str | None, Query(min_length=1, max_length=200, description="Words in titles and messages.")] = None,
+    q: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, pattern=r"^[^\x00]*$", description="Words in titles and messages."),
+    ] = None,
     project: Annotated[Id | None, Query(description="Those of one project.")] = None,
     archived: Annotated[bool, Query(description="Those that are archived instead of those that are not.")] = False,
     pinned: Annotated[bool | None, Query(description="Only those that are pinned, or that are not.")] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 from fastapi import APIRouter
 from sqlalchemy.exc import IntegrityError
@@ -22,53 +23,60 @@ router = APIRouter(route_class=BoundedRoute, tags=["messages"])
 @router.post("/api/conversations/{conversation_id}/messages", status_code=201)
 async def send_message(conversation_id: Id, body: NewMessage, user: CurrentUser, context: CurrentContext) -> Started:
     """Asks, and begins to answer. A request that is repeated with the same `id` gets what the first one got."""
-    context.runs.check_room(user.id)
 
     async def send(session: AsyncSession) -> Begun:
         conversation = await conversations.get(session, user.id, conversation_id)
         return await messages.send(session, user, conversation, body, context.models)
 
     try:
-        return await _carry_out(context, send)
+        return await _carry_out(context, user.id, send)
     except IntegrityError:
         if body.id is None:
             raise
-        return await _carry_out(context, send)  # the same request, sent twice at once: the other one was first
+        return await _carry_out(context, user.id, send)  # the same request, sent twice at once: the other one was first
 
 
 @router.post("/api/messages/{message_id}/regenerate", status_code=201)
 async def regenerate(message_id: Id, body: Answering, user: CurrentUser, context: CurrentContext) -> Started:
     """Another answer, beside this one."""
-    context.runs.check_room(user.id)
     return await _carry_out(
-        context, lambda session: messages.regenerate(session, user, message_id, body, context.models)
+        context, user.id, lambda session: messages.regenerate(session, user, message_id, body, context.models)
     )
 
 
 @router.post("/api/messages/{message_id}/edit", status_code=201)
 async def edit(message_id: Id, body: Edit, user: CurrentUser, context: CurrentContext) -> Started:
     """The same message in other words, beside this one. `message` is the new one."""
-    if body.run:
-        context.runs.check_room(user.id)
-    return await _carry_out(context, lambda session: messages.edit(session, user, message_id, body, context.models))
+    return await _carry_out(
+        context,
+        user.id if body.run else None,
+        lambda session: messages.edit(session, user, message_id, body, context.models),
+    )
 
 
 @router.post("/api/messages/{message_id}/continue", status_code=201)
 async def go_on(message_id: Id, body: Answering, user: CurrentUser, context: CurrentContext) -> Started:
     """An answer that was cut is written on, in the same message."""
-    context.runs.check_room(user.id)
-    return await _carry_out(context, lambda session: messages.go_on(session, user, message_id, body, context.models))
+    return await _carry_out(
+        context, user.id, lambda session: messages.go_on(session, user, message_id, body, context.models)
+    )
 
 
-async def _carry_out(context: Context, work: Callable[[AsyncSession], Awaitable[Begun]]) -> Started:
-    """In a transaction of its own, since a run may begin only when its row is there for others to see."""
-    async with context.database.session() as session:
-        begun = await work(session)
-        await session.commit()
-        if begun.plan is not None and begun.answer is not None:
-            context.runs.launch(begun.plan, content=begun.answer.content, reasoning=begun.answer.reasoning or "")
-        return Started(
-            message=None if begun.message is None else MessageOut.model_validate(begun.message),
-            answer=None if begun.answer is None else MessageOut.model_validate(begun.answer),
-            run=None if begun.run is None else RunOut.model_validate(begun.run),
-        )
+async def _carry_out(
+    context: Context, runs_of: str | None, work: Callable[[AsyncSession], Awaitable[Begun]]
+) -> Started:
+    """In a transaction of its own, since a run may begin only when its row is there for others to see.
+
+    runs_of: whose run it may begin; None: it begins none.
+    """
+    with context.runs.room(runs_of) if runs_of is not None else nullcontext():
+        async with context.database.session() as session:
+            begun = await work(session)
+            await session.commit()
+            if begun.plan is not None and begun.answer is not None:
+                context.runs.launch(begun.plan, content=begun.answer.content, reasoning=begun.answer.reasoning or "")
+            return Started(
+                message=None if begun.message is None else MessageOut.model_validate(begun.message),
+                answer=None if begun.answer is None else MessageOut.model_validate(begun.answer),
+                run=None if begun.run is None else RunOut.model_validate(begun.run),
+            )

@@ -58,7 +58,6 @@ async def start_temporary(body: TemporaryChat, user: CurrentUser, context: Curre
     """Answers a conversation that nothing keeps: the run and its events are in memory, and go soon after its end."""
     if body.messages[-1].role == "assistant":
         raise invalid("messages", "must end with the user's", "invalid_value")
-    context.runs.check_room(user.id)
     parameters = body.parameters or Parameters()
     plan = Plan(
         run_id=new_id(),
@@ -68,5 +67,6 @@ async def start_temporary(body: TemporaryChat, user: CurrentUser, context: Curre
         system=system_prompt(parameters.system or "", user.instructions),
         parameters=parameters,
     )
-    context.runs.launch(plan)
+    with context.runs.room(user.id):
+        context.runs.launch(plan)
     return TemporaryRun(run=await service.get(context, user.id, plan.run_id))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection
-from contextlib import aclosing, suppress
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from fireside.server.registry import ModelRegistry
 EVENTS_KEPT = timedelta(days=1)
 TEMPORARY_KEPT_SECONDS = 600.0  # a temporary answer, after its end, for a reader who was cut off
 MAX_RUNS_EACH = 16  # of one person at a time
+MAX_TEMPORARY_KEPT = 32  # of one person, for those ten minutes
 
 _PRUNE_SECONDS = 3600.0
 _INTERRUPTED = {"message": "the server was stopped while this was written", "code": "interrupted"}
@@ -44,6 +46,7 @@ class RunHub:
         self._journal = Journal(database)
         self._runs: dict[str, LiveRun] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._reserved: Counter[str] = Counter()  # by person: runs that are about to begin
 
     async def start(self) -> None:
         await self._recover()
@@ -62,9 +65,11 @@ class RunHub:
 
     # Runs
 
-    def check_room(self, user_id: str) -> None:
-        """Raises `ApiError` 429 for one who has enough runs already."""
-        if sum(run.user_id == user_id and run.ending is None for run in self._runs.values()) >= MAX_RUNS_EACH:
+    @contextmanager
+    def room(self, user_id: str) -> Iterator[None]:
+        """Keeps a place for a run that is to begin within it. Raises `ApiError` 429 for one who has enough already."""
+        running = sum(run.user_id == user_id and run.ending is None for run in self._runs.values())
+        if running + self._reserved[user_id] >= MAX_RUNS_EACH:
             raise ApiError(
                 429,
                 f"{MAX_RUNS_EACH} of your answers are being written; wait for one, or stop it",
@@ -72,6 +77,13 @@ class RunHub:
                 code="too_many_runs",
                 headers={"Retry-After": "5"},
             )
+        self._reserved[user_id] += 1
+        try:
+            yield
+        finally:
+            self._reserved[user_id] -= 1
+            if not self._reserved[user_id]:
+                del self._reserved[user_id]
 
     def launch(self, plan: Plan, *, content: str = "", reasoning: str = "") -> LiveRun:
         """Begins a run, whose row has been committed. content, reasoning: what its message holds already."""
@@ -145,12 +157,19 @@ class RunHub:
 
     def _ended(self, run: LiveRun, task: asyncio.Task[Answered]) -> None:
         self._journal.finish(run, _ending_of(run, task))
+        run.task = None  # an error's frames hold the whole prompt
 
     async def _forget(self, run: LiveRun) -> None:
         await run.wait_over()
         if run.is_temporary:
+            self._drop_oldest(run.user_id)
             await asyncio.sleep(TEMPORARY_KEPT_SECONDS)
-        del self._runs[run.id]
+        self._runs.pop(run.id, None)
+
+    def _drop_oldest(self, user_id: str) -> None:
+        over = [r.id for r in self._runs.values() if r.is_temporary and r.user_id == user_id and r.ending is not None]
+        for run_id in over[:-MAX_TEMPORARY_KEPT]:
+            del self._runs[run_id]
 
     async def _write_title(self, run: LiveRun, plan: Plan, question: str) -> None:
         model = self._models.get(plan.model)

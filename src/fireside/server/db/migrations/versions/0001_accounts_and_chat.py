@@ -141,7 +141,7 @@ def _chat() -> None:
         "messages",
         *_numbered(),
         _to("conversations", "conversation_id", "fk_messages_conversation_id"),
-        _to("messages", "parent_id", "fk_messages_parent_id", nullable=True),
+        sa.Column("parent_id", sa.String(32), sa.ForeignKey("messages.id", name="fk_messages_parent_id")),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("reasoning", sa.Text()),
