@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -165,9 +166,25 @@ def _own_file(path: Path) -> None:
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000", _CHECKPOINT):
+    cursor.execute("PRAGMA busy_timeout=5000")
+    deadline = time.monotonic() + 5
+    while _journal_mode(cursor) != "wal":
+        # A file becomes WAL once and for all. Beside another connection that may fail at once, whatever the timeout is.
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", _CHECKPOINT):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _journal_mode(cursor: Any) -> str:
+    cursor.execute("PRAGMA journal_mode")
+    mode: str = cursor.fetchone()[0]
+    return mode
 
 
 async def _version(connection: AsyncConnection) -> str | None:
