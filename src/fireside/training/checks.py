@@ -8,10 +8,10 @@ from fireside.errors import RecipeError
 from fireside.models.local import resolve_model
 from fireside.settings import Settings
 from fireside.training.export import check_name
-from fireside.training.hardware import device_of, uses_bf16
-from fireside.training.memory import check_memory, estimate_memory, kept_quantized
+from fireside.training.hardware import device_of
+from fireside.training.memory import check_memory, estimate_of
 from fireside.training.recipe import Recipe, StageConfig
-from fireside.training.scaling import model_config, plan_stage
+from fireside.training.scaling import model_config, plan_of
 from fireside.training.trackers import check_tracking
 
 _MUCH = 1 << 40
@@ -40,24 +40,10 @@ def check_recipe(recipe: Recipe, settings: Settings) -> None:
         longest = max(stage.packing.sequence_length for stage in recipe.stages.values())
         config = model_config(recipe.model, vocab_size=recipe.tokenizer.vocab_size, longest_row=longest)
     device = device_of(recipe.hardware)
-    for name, stage in recipe.stages.items():
-        plan = plan_stage(
-            stage,
-            config,
-            is_fine_tuning=name == "sft",
-            is_lora=recipe.lora is not None,
-            tokens_per_epoch=_MUCH,  # its size is not known yet: of little data, passes may be smaller
-            devices=recipe.hardware.devices * recipe.hardware.nodes,
-        )
-        estimate = estimate_memory(
-            config,
-            stage,
-            plan,
-            lora=recipe.lora,
-            is_bf16=uses_bf16(recipe.hardware, device),
-            shards=recipe.hardware.shards,
-            quantized_bytes=kept_quantized(base, recipe.lora),
-        )
+    for name in recipe.stages:
+        # The size of the data is not known yet: of little, passes may be smaller.
+        plan = plan_of(recipe, name, config, tokens_per_epoch=_MUCH)
+        estimate = estimate_of(recipe, name, config, plan, base, device)
         check_memory(name, estimate, device, processes=recipe.hardware.devices)
 
 

@@ -17,7 +17,8 @@ from fireside.models.fetching import format_bytes
 from fireside.models.local import LocalModel
 from fireside.training.attention import LONGEST_DENSE
 from fireside.training.cross_entropy import CHUNK_BYTES
-from fireside.training.recipe import LoraConfig, OptimizerKind, StageConfig
+from fireside.training.hardware import uses_bf16
+from fireside.training.recipe import LoraConfig, OptimizerKind, Recipe, StageConfig
 from fireside.training.scaling import Plan, parameter_count
 
 # Numbers that autograd keeps per token, layer and unit of width: measured, see tests/training/test_memory.py.
@@ -98,6 +99,21 @@ def estimate_memory(
         gradients=gradients + head_gradient,
         optimizer=trained * width * states // shards,
         activations=activations + 3 * CHUNK_BYTES["cuda"],
+    )
+
+
+def estimate_of(
+    recipe: Recipe, name: str, config: ModelConfig, plan: Plan, base: LocalModel | None, device: torch.device
+) -> MemoryEstimate:
+    """`estimate_memory` for the stage of that name, on the recipe's hardware. base: the model that it starts from."""
+    return estimate_memory(
+        config,
+        recipe.stages[name],
+        plan,
+        lora=recipe.lora,
+        is_bf16=uses_bf16(recipe.hardware, device),
+        shards=recipe.hardware.shards,
+        quantized_bytes=kept_quantized(base, recipe.lora),
     )
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fireside.errors import RecipeError
 from fireside.models.checkpoint import expected_shapes
 from fireside.models.config import Architecture, ModelConfig
-from fireside.training.recipe import ModelShape, StageConfig
+from fireside.training.recipe import ModelShape, Recipe, StageConfig
 
 _MICRO_BATCH_TOKENS = 8192  # enough for full speed at small widths; memory grows with it
 _FINE_TUNING_EPOCHS = 3.0
@@ -113,6 +113,18 @@ def plan_stage(
         warmup_steps=round(stage.warmup_fraction * steps),
         evaluate_every=stage.evaluate_every or tenth,
         save_every=stage.save_every or tenth,
+    )
+
+
+def plan_of(recipe: Recipe, name: str, config: ModelConfig, *, tokens_per_epoch: int) -> Plan:
+    """`plan_stage` for the stage of that name, on the recipe's hardware."""
+    return plan_stage(
+        recipe.stages[name],
+        config,
+        is_fine_tuning=name == "sft",
+        is_lora=recipe.lora is not None,
+        tokens_per_epoch=tokens_per_epoch,
+        devices=recipe.hardware.devices * recipe.hardware.nodes,
     )
 
 

@@ -25,7 +25,7 @@ from fireside.evaluation.bits_per_byte import bits_per_byte, token_byte_counts
 from fireside.models.checkpoint import open_checkpoint
 from fireside.models.config import ModelConfig
 from fireside.models.decoder import Decoder, load_decoder
-from fireside.models.local import LocalModel, resolve_model
+from fireside.models.local import resolve_model
 from fireside.settings import Settings
 from fireside.tokenizers.training import train_tokenizer, write_files
 from fireside.training.batches import held_out_batches, training_batches
@@ -39,10 +39,10 @@ from fireside.training.export import (
     text_of_base,
     text_of_folder,
 )
-from fireside.training.hardware import make_fabric, uses_bf16
+from fireside.training.hardware import make_fabric
 from fireside.training.loop import Loop, Outcome
 from fireside.training.lora import add_lora, save_adapter
-from fireside.training.memory import MemoryEstimate, estimate_memory, kept_quantized
+from fireside.training.memory import estimate_of
 from fireside.training.objectives import Objective, next_token, next_token_within_documents
 from fireside.training.processes import Processes, Stopped, end_together, is_helper
 from fireside.training.recipe import Recipe, StageConfig
@@ -50,7 +50,7 @@ from fireside.training.recorder import Recorder, TrainingObserver
 from fireside.training.report import write_report
 from fireside.training.run import Run, RunStatus
 from fireside.training.sampling import continue_text
-from fireside.training.scaling import Plan, model_config, plan_stage
+from fireside.training.scaling import Plan, model_config, plan_of
 from fireside.training.tracking import Trackers
 
 _SECONDS_BETWEEN = 5.0  # two messages of how far preparing is
@@ -148,28 +148,6 @@ class _Session:
                 return TrainingResult(Outcome.STOPPED, None)
         return TrainingResult(Outcome.FINISHED, self._install(decoder, text))
 
-    def _plan(self, name: str, stage: StageConfig, config: ModelConfig, *, tokens_per_epoch: int) -> Plan:
-        return plan_stage(
-            stage,
-            config,
-            is_fine_tuning=name == "sft",
-            is_lora=self._recipe.lora is not None,
-            tokens_per_epoch=tokens_per_epoch,
-            devices=self._fabric.world_size,
-        )
-
-    def _estimate(self, stage: StageConfig, config: ModelConfig, plan: Plan, base: LocalModel | None) -> MemoryEstimate:
-        lora, hardware = self._recipe.lora, self._recipe.hardware
-        return estimate_memory(
-            config,
-            stage,
-            plan,
-            lora=lora,
-            is_bf16=uses_bf16(hardware, self._fabric.device),
-            shards=hardware.shards,
-            quantized_bytes=kept_quantized(base, lora),
-        )
-
     def _text(self) -> ModelText:
         """The tokenizer and chat template: the base model's, or trained once for this run."""
         recipe, folder = self._recipe, self._run.folder / "tokenizer"
@@ -232,7 +210,7 @@ class _Session:
                 f"{decoder.config.max_position_embeddings}: lower the first, or make the second larger"
             )
         packing = training_batches(dataset, stage.packing, rows=1, are_chats=name == "sft").report()
-        plan = self._plan(name, stage, decoder.config, tokens_per_epoch=packing.rows * length)
+        plan = plan_of(recipe, name, decoder.config, tokens_per_epoch=packing.rows * length)
         store = CheckpointStore(
             self._run.checkpoints(name), keep=stage.keep, identity=self._identity(manifest.digest, text, plan)
         )
@@ -255,7 +233,8 @@ class _Session:
         resumed = loop.resume()
         if fabric.is_global_zero:
             self._run.forget_after(name, loop.state.step if resumed else 0)
-            recorder.begin(loop.state, self._estimate(stage, decoder.config, plan, text.base), manifest.digest, packing)
+            memory = estimate_of(recipe, name, decoder.config, plan, text.base, fabric.device)
+            recorder.begin(loop.state, memory, manifest.digest, packing)
         outcome = loop.run()
         decoder.eval()
         return outcome
