@@ -5,17 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from starlette.requests import HTTPConnection
 
 from fireside.server.accounts.tables import ApiKey, Role, User, UserSession
 from fireside.server.accounts.tokens import KEY_PREFIX, digest
-from fireside.server.db.base import now
+from fireside.server.db.base import UtcDateTime, now
 from fireside.server.db.database import Database
 
 INFERENCE = "inference"
 _SEEN_EVERY = timedelta(minutes=5)  # that "last seen" is written anew; more often would be a write for every request
 _MAX_TOKEN = 256
+
+# Built once: every request asks.
+_SESSIONS = (
+    select(UserSession, User)
+    .join(User, User.id == UserSession.user_id)
+    .where(UserSession.expires_at > bindparam("time", type_=UtcDateTime), User.disabled_at.is_(None))
+)
+_BY_TOKEN = _SESSIONS.where(UserSession.token_hash == bindparam("token_hash"))
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,7 @@ async def by_session(database: Database, token: str) -> Identity | None:
         return None
     time = now()
     async with database.session() as session:
-        row = (
-            await session.execute(
-                select(UserSession, User)
-                .join(User, User.id == UserSession.user_id)
-                .where(UserSession.token_hash == digest(token), UserSession.expires_at > time)
-                .where(User.disabled_at.is_(None))
-            )
-        ).one_or_none()
+        row = (await session.execute(_BY_TOKEN, {"time": time, "token_hash": digest(token)})).one_or_none()
         if row is None:
             return None
         found, user = row
