@@ -104,7 +104,7 @@ class Scripted:
         return byte_tokenizer().decode(self.client.requests[index].prompt_ids, skip_special_tokens=False)
 
 
-def scripted_app(script: Scripted, **settings: object) -> FastAPI:
+def scripted_app(script: Scripted, *, context_length: int = 2048, **settings: object) -> FastAPI:
     """In a home of its own, which lasts as long as the app, unless `home` says otherwise."""
     folder = None
     if "home" not in settings:
@@ -117,7 +117,7 @@ def scripted_app(script: Scripted, **settings: object) -> FastAPI:
         tokenizer=byte_tokenizer(),
         engine=script.client,
         chat_template=ChatTemplate(CHAT_TEMPLATE, bos_token=None, eos_token="<|im_end|>"),
-        context_length=2048,
+        context_length=context_length,
         defaults=GenerationDefaults(eos_token_ids=(IM_END,)),
     )
     app = create_app(made, registry=ModelRegistry([model], map_unknown=made.map_unknown_models))
