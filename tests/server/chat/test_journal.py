@@ -166,7 +166,7 @@ async def test_what_is_for_good_and_what_is_not(app: FastAPI, ada: Person) -> No
         ("INSERT INTO run_journal VALUES (1, 'a', NULL)", True),
         ("INSERT INTO no_such_table VALUES (1)", False),
     ):
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - which it is differs
+        with pytest.raises(Exception) as caught:
             async with database.session() as session:
                 await session.execute(text(statement))
         assert is_for_good(caught.value) is expected, caught.value

@@ -112,6 +112,7 @@ class RunHub:
             message_id=plan.message_id,
             base_content=content,
             base_reasoning=reasoning,
+            is_blind=plan.is_blind,
         )
         self._runs[run.id] = run
         run.task = asyncio.create_task(self._answer(run, plan))
@@ -286,4 +287,7 @@ def _ending_of(run: LiveRun, task: asyncio.Task[Answered]) -> Ending:
     if told is None:
         logger.error("an answer failed", exc_info=error)
         told = internal_error()
+    if run.is_blind:  # errors name models
+        logger.info("an answer that is being compared failed: %s", told.detail)
+        return Ending(status=Status.FAILED, error={"message": "it could not be written", "code": None})
     return Ending(status=Status.FAILED, error={"message": told.detail, "code": told.code})

@@ -34,7 +34,8 @@ _RUNS, _MESSAGES = Run.__table__, Message.__table__
 assert isinstance(_RUNS, Table) and isinstance(_MESSAGES, Table)
 # A connection may be lost between a commit and the news of it: what is there already is not written twice.
 _INSERT = text(
-    "INSERT INTO run_journal (number, run_id, events) VALUES (:number, :run_id, :events) ON CONFLICT (number) DO NOTHING"
+    "INSERT INTO run_journal (number, run_id, events) VALUES (:number, :run_id, :events) "
+    "ON CONFLICT (number) DO NOTHING"
 )
 _END_RUN = update(_RUNS).where(_RUNS.c.id == bindparam("of"))
 _END_MESSAGE = update(_MESSAGES).where(_MESSAGES.c.id == bindparam("of"))

@@ -78,6 +78,7 @@ class LiveRun:
     message_id: str | None = None
     base_content: str = ""  # what the message held before, which `said` continues
     base_reasoning: str = ""
+    is_blind: bool = False  # as in its plan
     pending: list[Event] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     ending: Ending | None = None
