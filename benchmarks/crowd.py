@@ -40,8 +40,8 @@ class Stream:
 
 @dataclass(frozen=True)
 class Result:
-    """Delays in milliseconds. asking_seconds: from the moment when all ask to the last one's answer; the beginning lasts
-    a second longer."""
+    """Delays in milliseconds. asking_seconds: from the moment when all ask until the last one has been answered; the
+    beginning lasts a second longer."""
 
     people: int
     rate: float

@@ -49,11 +49,11 @@ class _Cursor:
         return self
 
     async def execute(self, statement: str, parameters: Any = ()) -> _Cursor:
-        await self._connection._execute(self._run, sqlite3.Cursor.execute, statement, parameters)
+        await self._connection._execute(self._run, sqlite3.Cursor.execute, statement, parameters)  # type: ignore[no-untyped-call]
         return self
 
     async def executemany(self, statement: str, parameters: Iterable[Any]) -> _Cursor:
-        await self._connection._execute(self._run, sqlite3.Cursor.executemany, statement, parameters)
+        await self._connection._execute(self._run, sqlite3.Cursor.executemany, statement, parameters)  # type: ignore[no-untyped-call]
         return self
 
     def _run(self, execute: Any, statement: str, parameters: Any) -> None:
