@@ -71,7 +71,7 @@ async def _serve(model: LocalModel, settings: Settings, listener: socket.socket)
     try:
         server, context = await asyncio.to_thread(_build_server, model, engine, settings)
         # The app's own start finds it open and taken; here a failure is one sentence.
-        await context.database.open()
+        await context.database.open(apart=True)
         await context.database.take()
     except BaseException:
         await engine.close()
