@@ -13,7 +13,7 @@ class Settings {
   #sidebar = $state<'open' | 'closed'>(stored('sidebar', 'open', ['open', 'closed']));
 
   constructor() {
-    document.documentElement.dataset['theme'] = this.#theme;
+    this.#apply();
   }
 
   get theme(): Theme {
@@ -23,7 +23,17 @@ class Settings {
   set theme(theme: Theme) {
     this.#theme = theme;
     localStorage.setItem('fireside:theme', theme);
-    document.documentElement.dataset['theme'] = theme;
+    this.#apply();
+  }
+
+  /** The page, and what the browser or the phone paints around it. */
+  #apply(): void {
+    document.documentElement.dataset['theme'] = this.#theme;
+    const ground = getComputedStyle(document.documentElement).backgroundColor;
+    for (const meta of document.querySelectorAll<HTMLMetaElement>('meta[name="theme-color"]')) {
+      meta.dataset['own'] ??= meta.content;
+      meta.content = this.#theme === 'system' ? meta.dataset['own'] : ground;
+    }
   }
 
   get hasSidebar(): boolean {
