@@ -1,7 +1,6 @@
 /** What this browser remembers of how the app looks. */
 
-export const THEMES = ['system', 'light', 'dark', 'contrast'] as const;
-export type Theme = (typeof THEMES)[number];
+import { applyTheme, toTheme, type Theme } from '../theme';
 
 function stored<T extends string>(key: string, fallback: T, known: readonly T[]): T {
   const value = localStorage.getItem(`fireside:${key}`) as T | null;
@@ -9,11 +8,12 @@ function stored<T extends string>(key: string, fallback: T, known: readonly T[])
 }
 
 class Settings {
-  #theme = $state<Theme>(stored('theme', 'system', THEMES));
+  #theme = $state<Theme>(toTheme(localStorage.getItem('fireside:theme')));
   #sidebar = $state<'open' | 'closed'>(stored('sidebar', 'open', ['open', 'closed']));
 
   constructor() {
     this.#apply();
+    matchMedia('(prefers-contrast: more)').addEventListener('change', () => this.#apply());
   }
 
   get theme(): Theme {
@@ -28,7 +28,7 @@ class Settings {
 
   /** The page, and what the browser or the phone paints around it. */
   #apply(): void {
-    document.documentElement.dataset['theme'] = this.#theme;
+    applyTheme(this.#theme);
     const ground = getComputedStyle(document.documentElement).backgroundColor;
     for (const meta of document.querySelectorAll<HTMLMetaElement>('meta[name="theme-color"]')) {
       meta.dataset['own'] ??= meta.content;
