@@ -26,6 +26,7 @@ export default defineConfig({
     assetsInlineLimit: 0, // data: addresses would need a wider Content-Security-Policy
     modulePreload: { polyfill: false },
   },
-  server: { proxy: { '/api': process.env['FIRESIDE_URL'] ?? 'http://127.0.0.1:8000' } },
+  // The sandboxed frames have no origin, so their modules are another site's to the browser.
+  server: { cors: { origin: 'null' }, proxy: { '/api': process.env['FIRESIDE_URL'] ?? 'http://127.0.0.1:8000' } },
   test: { include: ['src/**/*.spec.ts'] },
 });

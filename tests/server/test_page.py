@@ -16,6 +16,7 @@ from tests.server.app_schema import KEPT, app_schema
 WEB = Path(__file__).parents[2] / "web"
 # As web/scripts/stamp.js has it.
 ROOTS = (
+    "assets",
     "index.html",
     "messages",
     "package-lock.json",
@@ -26,6 +27,7 @@ ROOTS = (
     "src",
     "svelte.config.js",
     "vite.config.ts",
+    "vite.frame.config.ts",
 )
 
 

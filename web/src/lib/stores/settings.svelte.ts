@@ -7,13 +7,17 @@ function stored<T extends string>(key: string, fallback: T, known: readonly T[])
   return value !== null && known.includes(value) ? value : fallback;
 }
 
+const DARK = matchMedia('(prefers-color-scheme: dark)');
+
 class Settings {
+  #isDeviceDark = $state(DARK.matches);
   #theme = $state<Theme>(toTheme(localStorage.getItem('fireside:theme')));
   #sidebar = $state<'open' | 'closed'>(stored('sidebar', 'open', ['open', 'closed']));
 
   constructor() {
-    this.#apply();
+    DARK.addEventListener('change', ({ matches }) => (this.#isDeviceDark = matches));
     matchMedia('(prefers-contrast: more)').addEventListener('change', () => this.#apply());
+    this.#apply();
   }
 
   get theme(): Theme {
@@ -34,6 +38,11 @@ class Settings {
       meta.dataset['own'] ??= meta.content;
       meta.content = this.#theme === 'system' ? meta.dataset['own'] : ground;
     }
+  }
+
+  /** What frames have to be told: they do not inherit it. */
+  get isDark(): boolean {
+    return this.#theme === 'dark' || (this.#theme !== 'light' && this.#isDeviceDark);
   }
 
   get hasSidebar(): boolean {
