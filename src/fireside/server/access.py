@@ -32,7 +32,7 @@ from fireside.server.errors import ApiError
 
 # Load balancers probe the first two and hold no keys; both answer with one word. The page holds no data.
 # /version and /metrics tell an attacker too much to be here.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/", "/sw.js", "/manifest.webmanifest"})
 
 # The first parts of the page's paths, which hold no data either.
 PAGE_FOLDERS = frozenset({"admin", "assets", "c", "join", "reset", "settings", "setup"})

@@ -1,1 +1,0 @@
-throw Error(`Fireside does not draw this kind.`);export{t as default,e as diagram};var e,t;

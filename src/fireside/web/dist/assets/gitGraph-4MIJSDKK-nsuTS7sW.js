@@ -1,1 +1,0 @@
-export{h as createGitGraphServices}from"./mermaid-parser.core-CC9d4XzY.js";import"./chunk-FOHPRMQF-DhwWuAwv.js";

@@ -1,1 +1,0 @@
-export{r as createTreemapServices}from"./mermaid-parser.core-CC9d4XzY.js";import"./chunk-FOHPRMQF-DhwWuAwv.js";
