@@ -88,7 +88,10 @@ class AccessMiddleware:
                 await send({"type": "websocket.close", "code": 1008, "reason": error.detail})
             return
         scope.setdefault("state", {})["identity"] = identity
-        await self._app(scope, receive, send)
+        if identity is None or identity.user is None or scope["type"] != "http":
+            await self._app(scope, receive, send)
+        else:
+            await self._context.watch.serve(identity, self._app, scope, receive, send)
 
     async def _identify(self, method: str, path: str, scheme: str, headers: Headers) -> Identity | None:
         """Raises `ApiError` if this request may not come in."""

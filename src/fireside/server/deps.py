@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from fireside.server.accounts.accounts import Accounts
+from fireside.server.accounts.watch import Watch
 from fireside.server.chat.runs.hub import RunHub
 from fireside.server.db.database import Database
 from fireside.server.metrics import Metrics
@@ -26,6 +27,7 @@ class Context:
         self.metrics = Metrics(models)
         self.database = Database(settings.database)
         self.accounts = Accounts(settings, self.database)
+        self.watch = Watch(self.database)
         self.runs = RunHub(self.database, models, self.metrics)
 
 
