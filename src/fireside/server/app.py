@@ -25,7 +25,9 @@ from fireside.server.chat.routes import conversations, messages, runs
 from fireside.server.chat.schemas import RunEventOut
 from fireside.server.deps import Context
 from fireside.server.metrics import MetricsMiddleware
+from fireside.server.moving import routes as moving
 from fireside.server.registry import ModelRegistry, open_models
+from fireside.server.sharing import routes as sharing
 from fireside.settings import Settings
 
 
@@ -46,6 +48,8 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
             await context.models.start()
             stack.push_async_callback(context.runs.close)
             await context.runs.start()
+            stack.push_async_callback(context.imports.close)
+            await context.imports.start()
             yield
 
     app = FastAPI(
@@ -78,6 +82,9 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
         projects.router,
         prompts.router,
         chat_models.router,
+        sharing.router,
+        sharing.page_router,
+        moving.router,
         page.router,
     ):
         app.include_router(router)
