@@ -27,7 +27,9 @@ from fireside.server.deps import Context
 from fireside.server.feedback import admin_routes as feedback_admin
 from fireside.server.feedback import routes as feedback
 from fireside.server.metrics import MetricsMiddleware
+from fireside.server.moving import routes as moving
 from fireside.server.registry import ModelRegistry, open_models
+from fireside.server.sharing import routes as sharing
 from fireside.settings import Settings
 
 
@@ -49,6 +51,8 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
             stack.push_async_callback(context.runs.close)
             await context.runs.start()
             await stack.enter_async_context(context.accounts.pruned())
+            stack.push_async_callback(context.imports.close)
+            await context.imports.start()
             yield
 
     app = FastAPI(
@@ -83,6 +87,9 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
         chat_models.router,
         feedback.router,
         feedback_admin.router,
+        sharing.router,
+        sharing.page_router,
+        moving.router,
         page.router,
     ):
         app.include_router(router)

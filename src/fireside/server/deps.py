@@ -14,7 +14,9 @@ from fireside.server.accounts.watch import Watch
 from fireside.server.chat.runs.hub import RunHub
 from fireside.server.db.database import Database
 from fireside.server.metrics import Metrics
+from fireside.server.moving.jobs import Importer
 from fireside.server.registry import ModelRegistry
+from fireside.server.sharing.pages import SharedPages
 from fireside.settings import Settings
 
 
@@ -29,6 +31,13 @@ class Context:
         self.accounts = Accounts(settings, self.database)
         self.watch = Watch(self.database)
         self.runs = RunHub(self.database, models, self.metrics)
+        self.imports = Importer(settings, self.database)
+        self.shared_pages = SharedPages(settings, self.database)
+
+    def abandon(self, user_id: str) -> None:
+        """Ends what is being done for somebody who is disabled or deleted."""
+        self.runs.abandon(user_id)
+        self.imports.abandon(user_id)
 
 
 def _context(request: Request) -> Context:
