@@ -77,6 +77,7 @@ export const get = async <T>(path: string, query: Query = {}, signal?: AbortSign
   json<T>(await send('GET', withQuery(path, query), undefined, signal));
 export const post = async <T>(path: string, body: unknown = {}): Promise<T> => json<T>(await send('POST', path, body));
 export const patch = async <T>(path: string, body: unknown): Promise<T> => json<T>(await send('PATCH', path, body));
+export const put = async <T>(path: string, body: unknown): Promise<T> => json<T>(await send('PUT', path, body));
 export const remove = async (path: string, body?: unknown): Promise<void> => {
   await send('DELETE', path, body);
 };

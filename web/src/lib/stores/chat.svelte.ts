@@ -30,10 +30,11 @@ export class Chat {
 
   readonly path = $derived(pathTo(this.messages, this.leaf));
   readonly children = $derived(childrenOf(this.messages));
-  /** The answer at the end of the branch, while it is being written. */
+  /** The answer at the end of the branch, while it is being written, or the one that it is compared with. */
   readonly running = $derived.by(() => {
     const last = this.path.at(-1);
-    return last?.status === 'running' ? last : null;
+    if (!last?.is_blind) return last?.status === 'running' ? last : null;
+    return this.#blind(last).find(({ status }) => status === 'running') ?? null;
   });
 
   get id(): string | null {
@@ -94,8 +95,33 @@ export class Chat {
     history.place(this.conversation);
   }
 
-  async regenerate(id: string, model?: string): Promise<void> {
-    this.#begin(await api.regenerate(id, model ? { model } : {}));
+  /** Gives the id of the new answer. */
+  async regenerate(id: string, model?: string): Promise<string | null> {
+    const started = await api.regenerate(id, model ? { model } : {});
+    this.#begin(started);
+    return started.answer?.id ?? null;
+  }
+
+  /** Two answers that are to be compared. */
+  showBoth(left: Message, right: Message): void {
+    for (const answer of [right, left]) this.#begin({ message: null, answer, run: null });
+  }
+
+  /** What was compared is told, and `winner`'s branch goes on. */
+  decide(both: Message[], winner: string): void {
+    for (const message of both) this.#put(message);
+    this.leaf = latestLeaf(this.messages, winner);
+  }
+
+  /** Everything anew, on the same branch. */
+  async reload(): Promise<void> {
+    const { id, leaf } = this;
+    if (!id) return;
+    const tree = await api.open(id);
+    if (id !== this.id) return;
+    this.#leaveAnswers();
+    this.#show(tree);
+    if (leaf && this.messages.has(leaf)) this.leaf = leaf;
   }
 
   async edit(id: string, content: string): Promise<void> {
@@ -107,7 +133,9 @@ export class Chat {
   }
 
   async stop(): Promise<void> {
-    if (this.running?.run_id) await api.stop(this.running.run_id);
+    const { running } = this;
+    const all = running?.is_blind ? this.#blind(running).filter(({ status }) => status === 'running') : running ? [running] : [];
+    await Promise.all(all.map(({ run_id }) => run_id && api.stop(run_id)));
   }
 
   /** Shows the branch of `id` that was last written, and has the server remember it. */
@@ -136,6 +164,11 @@ export class Chat {
     const last = answer ?? message;
     if (last) this.leaf = last.id;
     if (answer?.status === 'running') this.#follow(answer);
+  }
+
+  /** What is compared with a message, itself among it. */
+  #blind({ parent_id }: Message): Message[] {
+    return (this.children.get(parent_id) ?? []).map((id) => this.messages.get(id)!).filter(({ is_blind }) => is_blind);
   }
 
   #put(message: Message): void {
@@ -185,11 +218,15 @@ export class Chat {
     this.#begin({ message: question, answer, run: null });
   }
 
+  #leaveAnswers(): void {
+    for (const answer of this.#answers.values()) answer.leave();
+    this.#answers = new Map();
+  }
+
   #close(): void {
     this.#opening.abort();
     this.#opening = new AbortController();
-    for (const answer of this.#answers.values()) answer.leave();
-    this.#answers = new Map();
+    this.#leaveAnswers();
     this.conversation = null;
     this.messages = new Map();
     this.leaf = null;
@@ -200,7 +237,7 @@ export class Chat {
 
 /** A message that only this page knows. */
 function draft(role: Message['role'], content: string, parent_id: string | null): Message {
-  const rest = { reasoning: null, error: null, model: null, parameters: null, usage: null, finish_reason: null, run_id: null };
+  const rest = { reasoning: null, error: null, model: null, parameters: null, usage: null, finish_reason: null, run_id: null, is_blind: false };
   return { id: newId(), created_at: new Date().toISOString(), parent_id, role, content, status: 'complete', ...rest };
 }
 
