@@ -104,7 +104,9 @@ class Scripted:
         return byte_tokenizer().decode(self.client.requests[index].prompt_ids, skip_special_tokens=False)
 
 
-def scripted_app(script: Scripted, *, others: Mapping[str, Scripted] | None = None, **settings: object) -> FastAPI:
+def scripted_app(
+    script: Scripted, *, others: Mapping[str, Scripted] | None = None, context_length: int = 2048, **settings: object
+) -> FastAPI:
     """In a home of its own, which lasts as long as the app, unless `home` says otherwise. others: more models."""
     folder = None
     if "home" not in settings:
@@ -118,7 +120,7 @@ def scripted_app(script: Scripted, *, others: Mapping[str, Scripted] | None = No
             tokenizer=byte_tokenizer(),
             engine=scripted.client,
             chat_template=ChatTemplate(CHAT_TEMPLATE, bos_token=None, eos_token="<|im_end|>"),
-            context_length=2048,
+            context_length=context_length,
             defaults=GenerationDefaults(eos_token_ids=(IM_END,)),
             version=f"weights of {name}",
         )

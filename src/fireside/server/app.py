@@ -48,6 +48,7 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
             await context.models.start()
             stack.push_async_callback(context.runs.close)
             await context.runs.start()
+            await stack.enter_async_context(context.accounts.pruned())
             yield
 
     app = FastAPI(
