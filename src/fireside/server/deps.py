@@ -14,19 +14,22 @@ from fireside.server.chat.runs.hub import RunHub
 from fireside.server.db.database import Database
 from fireside.server.metrics import Metrics
 from fireside.server.registry import ModelRegistry
+from fireside.server.serving.library import Library
+from fireside.server.serving.served import ServedModels
 from fireside.settings import Settings
 
 
 class Context:
     """What every endpoint may need; one per app. Raises `DatabaseError` for an unusable `database_url`."""
 
-    def __init__(self, settings: Settings, models: ModelRegistry) -> None:
+    def __init__(self, settings: Settings, models: ModelRegistry, library: Library | None = None) -> None:
         self.settings = settings
         self.models = models
         self.metrics = Metrics(models)
         self.database = Database(settings.database)
         self.accounts = Accounts(settings, self.database)
         self.runs = RunHub(self.database, models, self.metrics)
+        self.served = ServedModels(settings, models, self.database, self.runs, library or Library(settings))
 
 
 def _context(request: Request) -> Context:
