@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -107,14 +107,15 @@ class Scripted:
         return byte_tokenizer().decode(self.client.requests[index].prompt_ids, skip_special_tokens=False)
 
 
-def scripted_model(name: str, client: ScriptedClient) -> TextModel:
+def scripted_model(name: str, client: ScriptedClient, context_length: int = 2048) -> TextModel:
     return TextModel(
         name=name,
         tokenizer=byte_tokenizer(),
         engine=client,
         chat_template=ChatTemplate(CHAT_TEMPLATE, bos_token=None, eos_token="<|im_end|>"),
-        context_length=2048,
+        context_length=context_length,
         defaults=GenerationDefaults(eos_token_ids=(IM_END,)),
+        version=f"weights of {name}",
     )
 
 
@@ -160,10 +161,17 @@ def _on_disk(name: str) -> LocalModel:
     )  # fmt: skip
 
 
-def scripted_app(script: Scripted, library: dict[str, Scripted] | None = None, **settings: object) -> FastAPI:
+def scripted_app(
+    script: Scripted,
+    *,
+    others: Mapping[str, Scripted] | None = None,
+    library: dict[str, Scripted] | None = None,
+    context_length: int = 2048,
+    **settings: object,
+) -> FastAPI:
     """In a home of its own, which lasts as long as the app, unless `home` says otherwise.
 
-    library: models that can be loaded beside it.
+    others: more models. library: those that can be loaded as well.
     """
     folder = None
     if "home" not in settings:
@@ -171,7 +179,9 @@ def scripted_app(script: Scripted, library: dict[str, Scripted] | None = None, *
         settings["home"] = Path(folder.name)
         (Path(folder.name) / "fireside.db").write_bytes(migrated_sqlite())
     made = Settings(**settings)  # type: ignore[arg-type]
-    registry = ModelRegistry([scripted_model(MODEL, script.client)], map_unknown=made.map_unknown_models)
+    served = {MODEL: script, **(others or {})}
+    models = [scripted_model(name, one.client, context_length) for name, one in served.items()]
+    registry = ModelRegistry(models, map_unknown=made.map_unknown_models)
     app = create_app(made, registry=registry, library=ScriptedLibrary(made, library or {}))
     app.state.folder = folder
     return app

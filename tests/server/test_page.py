@@ -16,14 +16,18 @@ from tests.server.app_schema import KEPT, app_schema
 WEB = Path(__file__).parents[2] / "web"
 # As web/scripts/stamp.js has it.
 ROOTS = (
+    "assets",
     "index.html",
     "messages",
     "package-lock.json",
     "package.json",
+    "project.inlang/settings.json",
     "public",
+    "scripts",
     "src",
     "svelte.config.js",
     "vite.config.ts",
+    "vite.frame.config.ts",
 )
 
 

@@ -24,6 +24,8 @@ from fireside.server.chat import projects, prompts
 from fireside.server.chat.routes import conversations, messages, runs
 from fireside.server.chat.schemas import RunEventOut
 from fireside.server.deps import Context
+from fireside.server.feedback import admin_routes as feedback_admin
+from fireside.server.feedback import routes as feedback
 from fireside.server.metrics import MetricsMiddleware
 from fireside.server.registry import ModelRegistry, open_models
 from fireside.server.serving import routes as serving
@@ -85,6 +87,8 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None, lib
         prompts.router,
         chat_models.router,
         serving.router,
+        feedback.router,
+        feedback_admin.router,
         page.router,
     ):
         app.include_router(router)

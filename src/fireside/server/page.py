@@ -33,12 +33,30 @@ PAGE_PATHS = (
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
     "Vary": "Accept-Encoding",
+    # The frames below have no origin: to a browser, the app's modules are another site's there. They are no secret.
+    "Access-Control-Allow-Origin": "*",
 }
+
+
+def _frame(images: str) -> dict[str, str]:
+    """Of a page that only ours may frame, and that is nobody's: no cookie, no storage, no network but `images`."""
+    return _HEADERS | {
+        "Content-Security-Policy": (
+            "sandbox allow-scripts; default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; "
+            f"img-src {images}; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+        ),
+        "X-Frame-Options": "SAMEORIGIN",
+    }
+
+
+# Where what a model wrote is drawn, and where an image of another site is fetched once somebody has asked for it: the
+# page itself can fetch nothing from elsewhere, whatever a mistake in our Markdown lets through.
+_FRAMES = {"frame.html": _frame("data:"), "image.html": _frame("http: https:")}
 _FOREVER = "public, max-age=31536000, immutable"  # the build puts a hash of the content into the name
 _EACH_TIME = "no-cache"  # asked for again each time, and mostly answered with 304
 
@@ -70,7 +88,7 @@ def _assets() -> dict[str, Path]:
 
 def _respond(request: Request, path: Path, cache_control: str) -> Response:
     file = _file(path)
-    headers = _HEADERS | {"Cache-Control": cache_control, "ETag": file.etag}
+    headers = _FRAMES.get(path.name, _HEADERS) | {"Cache-Control": cache_control, "ETag": file.etag}
     if request.headers.get("if-none-match") == file.etag:
         return Response(status_code=304, headers=headers)
     if file.compressed is not None and "gzip" in request.headers.get("accept-encoding", ""):

@@ -21,7 +21,7 @@ def second() -> Scripted:
 @pytest.fixture
 async def app(script: Scripted, second: Scripted, migrated_database: str, tmp_path: Path) -> AsyncIterator[FastAPI]:
     """Started, on each kind of database in turn."""
-    app = scripted_app(script, {"second": second}, home=tmp_path, database_url=migrated_database)
+    app = scripted_app(script, library={"second": second}, home=tmp_path, database_url=migrated_database)
     async with app.router.lifespan_context(app):
         yield app
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from fireside.engine.client import EngineState
 from fireside.models.local import DamagedModel
-from tests.server.accounts.people import code_of, context_of, join, sign_in
+from tests.server.accounts.people import code_of, context_of, join, set_up, sign_in
 from tests.server.chat.people import Person
 from tests.server.scripted_app import Scripted, ScriptedLibrary, says, scripted_app
 
@@ -111,9 +111,14 @@ async def test_what_cannot_be_done(ada: httpx.AsyncClient, library: ScriptedLibr
     assert code_of(response) == (409, "model_damaged") and "ends too early" in response.text
 
 
-async def test_another_default_lasts(
-    ada: httpx.AsyncClient, app: FastAPI, script: Scripted, second: Scripted, migrated_database: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+def start(second: Scripted, migrated_database: str, tmp_path: Path) -> Callable[..., FastAPI]:
+    """One server after the other on the same home and database."""
+    where: dict[str, Any] = {"home": tmp_path, "database_url": migrated_database}
+    return lambda **how: scripted_app(Scripted(), **({"library": {"second": second}} | where | how))
+
+
+async def test_another_default(ada: httpx.AsyncClient, app: FastAPI) -> None:
     await load(ada)
     context_of(app).models.get("second").engine.crash()  # type: ignore[attr-defined]
     response = await ada.patch("/api/admin/models/second", json={"is_default": True})
@@ -130,35 +135,39 @@ async def test_another_default_lasts(
     assert (await do(ada, "unload", "tiny")).status_code == 202
     assert [model["id"] for model in (await ada.get("/v1/models")).json()["data"]] == ["second"]
 
-    # The next server begins with what the settings say, and finds what was chosen; another setting is heeded.
+
+async def test_another_default_lasts(start: Callable[..., FastAPI]) -> None:
+    """The next server begins with what the settings say, and finds what was chosen; another setting is heeded."""
+    app = start()
+    async with app.router.lifespan_context(app):
+        ada = await set_up(app)
+        await load(ada)
+        response = await ada.patch("/api/admin/models/second", json={"is_default": True})
+        assert response.status_code == 200
     for setting, default in (("smollm2-135m", "second"), ("another", "tiny")):
-        again = scripted_app(
-            Scripted(), {"second": second}, home=tmp_path, database_url=migrated_database, model=setting
-        )
-        async with again.router.lifespan_context(again):
-            models = context_of(again).models
+        app = start(model=setting)
+        async with app.router.lifespan_context(app):
+            models = context_of(app).models
             await until(partial(models.knows, "second"))
-            for _ in range(100 if default == "second" else 1):
-                await asyncio.sleep(0.01)
-                if models.default.name == default:
-                    break
+            await asyncio.gather(*context_of(app).served._tasks)
             assert models.default.name == default, setting
 
 
-async def test_what_was_loaded_is_loaded_again(
-    ada: httpx.AsyncClient, second: Scripted, migrated_database: str, tmp_path: Path
-) -> None:
-    await load(ada)
-    await ada.patch("/api/admin/models/second", json={"parameters": {"temperature": 0.1}})
-    where = {"home": tmp_path, "database_url": migrated_database}
-    again = scripted_app(Scripted(), {"second": second}, **where)
-    async with again.router.lifespan_context(again):
-        models = context_of(again).models
+async def test_what_was_loaded_is_loaded_again(start: Callable[..., FastAPI]) -> None:
+    app = start()
+    async with app.router.lifespan_context(app):
+        ada = await set_up(app)
+        await load(ada)
+        await ada.patch("/api/admin/models/second", json={"parameters": {"temperature": 0.1}})
+    app = start()
+    async with app.router.lifespan_context(app):
+        models = context_of(app).models
         assert models.parameters == {"second": {"temperature": 0.1}}
-        await until(lambda: "second" in models and models.get("second").engine.state is EngineState.READY)
-    gone = scripted_app(Scripted(), **where)  # its files are no longer there
-    async with gone.router.lifespan_context(gone):
-        ada = await sign_in(gone, "Ada")
+        await asyncio.gather(*context_of(app).served._tasks)
+        assert models.get("second").engine.state is EngineState.READY
+    app = start(library={})  # its files are no longer there
+    async with app.router.lifespan_context(app):
+        ada = await sign_in(app, "Ada")
         await until_it_is(ada, "failed")
         assert "there is no model 'second'" in (await view(ada, "second"))["reason"]
         assert await says_of(ada, "default") == "Hello there."

@@ -8,11 +8,15 @@ function stored<T extends string>(key: string, fallback: T, known: readonly T[])
   return value !== null && known.includes(value) ? value : fallback;
 }
 
+const DARK = matchMedia('(prefers-color-scheme: dark)');
+
 class Settings {
+  #isDeviceDark = $state(DARK.matches);
   #theme = $state<Theme>(stored('theme', 'system', THEMES));
   #sidebar = $state<'open' | 'closed'>(stored('sidebar', 'open', ['open', 'closed']));
 
   constructor() {
+    DARK.addEventListener('change', ({ matches }) => (this.#isDeviceDark = matches));
     document.documentElement.dataset['theme'] = this.#theme;
   }
 
@@ -24,6 +28,11 @@ class Settings {
     this.#theme = theme;
     localStorage.setItem('fireside:theme', theme);
     document.documentElement.dataset['theme'] = theme;
+  }
+
+  /** What frames have to be told: they do not inherit it. */
+  get isDark(): boolean {
+    return this.#theme === 'dark' || (this.#theme !== 'light' && this.#isDeviceDark);
   }
 
   get hasSidebar(): boolean {
