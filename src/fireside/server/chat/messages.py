@@ -274,13 +274,20 @@ def _plan(
 
 def _chosen(conversation: Conversation, how: Answering, models: ModelRegistry) -> tuple[TextModel, Parameters]:
     """Raises `ApiError` 404 for an unknown model; a conversation whose own is gone goes on with the default."""
+    own = conversation.model
+    if how.model is not None:
+        model = models.get(how.model)
+    else:
+        model = models.get(own) if own is not None and models.knows(own) else models.default
     parameters = Parameters.model_validate(conversation.parameters)
     if how.parameters is not None:
         parameters = how.parameters.over(parameters)
-    if how.model is not None:
-        return models.get(how.model), parameters
-    own = conversation.model
-    return models.get(own) if own is not None and models.knows(own) else models.default, parameters
+    return model, parameters.over(models_own(models, model.name))
+
+
+def models_own(models: ModelRegistry, name: str) -> Parameters:
+    """How an administrator wants it asked where neither person nor conversation says."""
+    return Parameters.model_validate(models.parameters.get(name, {}))
 
 
 async def system_of(session: AsyncSession, user: User, conversation: Conversation, parameters: Parameters) -> str:
