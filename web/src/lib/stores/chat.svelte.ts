@@ -5,6 +5,7 @@ import * as api from '../api/conversations';
 import { ApiError } from '../api/http';
 import type { Conversation, Message, Parameters, Started, Tree } from '../api/types';
 import { childrenOf, latestLeaf, pathTo } from '../chat/tree';
+import { forget } from '../offline/kept';
 import { newId } from '../util/ids';
 import { Answer } from './answer.svelte';
 import { history } from './history.svelte';
@@ -22,6 +23,8 @@ export class Chat {
   leaf = $state<string | null>(null);
   isLoading = $state(false);
   isMissing = $state(false);
+  /** The server is away, and this conversation is not kept in this browser. */
+  isAway = $state(false);
   isTemporary = $state(false);
   /** For a new conversation, until it has parameters of its own. */
   #parameters = $state.raw<Parameters>({});
@@ -72,8 +75,11 @@ export class Chat {
       if (message && this.messages.has(message)) this.leaf = latestLeaf(this.messages, message);
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof ApiError) || (error.status !== 404 && error.status !== 400)) throw error;
-      this.isMissing = true;
+      if (!(error instanceof ApiError)) throw error;
+      this.isAway = error.isOffline;
+      this.isMissing = error.status === 404 || error.status === 400;
+      if (this.isMissing) void forget([id]);
+      else if (!this.isAway) throw error;
     } finally {
       if (!signal.aborted) this.isLoading = false;
     }
@@ -164,6 +170,13 @@ export class Chat {
     const last = answer ?? message;
     if (last) this.leaf = last.id;
     if (answer?.status === 'running') this.#follow(answer);
+    this.#keep();
+  }
+
+  /** As it is now, for when the server cannot be reached. */
+  #keep(): void {
+    if (!this.conversation || this.isTemporary) return;
+    void api.keepTree({ ...this.conversation, current_leaf_id: this.leaf, messages: [...this.messages.values()] });
   }
 
   /** What is compared with a message, itself among it. */
@@ -183,6 +196,7 @@ export class Chat {
     const answer = new Answer(message, {
       onEnd: (ended) => {
         this.#put(ended);
+        this.#keep();
         if (isFirst && !hasTitle && !this.isTemporary) setTimeout(() => void this.#catchUp(ended.id), LATE_TITLE);
         this.#answers = new Map([...this.#answers].filter(([id, other]) => id !== ended.id || other !== answer));
       },
@@ -232,6 +246,7 @@ export class Chat {
     this.leaf = null;
     this.isLoading = false;
     this.isMissing = false;
+    this.isAway = false;
   }
 }
 
