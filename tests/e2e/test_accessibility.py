@@ -39,9 +39,11 @@ ROUTES = (
     "/settings/appearance",
     "/settings/prompts",
     "/settings/archive",
+    "/settings/feedback",
     "/settings/security",
     "/settings/keys",
     "/admin",
+    "/admin/feedback",
     "/admin/log",
     MISSING,
 )
