@@ -69,9 +69,10 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def serving() -> Iterator[Site]:
+def serving(**others: Scripted) -> Iterator[Site]:
+    """others: more models, by name."""
     model = Model()
-    app = scripted_app(Scripted(answer=model))
+    app = scripted_app(Scripted(answer=model), others=others)
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager

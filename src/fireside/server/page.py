@@ -28,6 +28,7 @@ PAGE_PATHS = (
     "/admin",
     "/admin/{section}",
     "/c/{conversation}",
+    "/continue",
 )
 
 # What makes an app of it that can be installed, and read without a network. Asked for anew each time: a service worker

@@ -103,6 +103,7 @@ export async function getKept<T>(path: string, query: Query = {}, signal?: Abort
 
 export const post = async <T>(path: string, body: unknown = {}): Promise<T> => json<T>(await send('POST', path, body));
 export const patch = async <T>(path: string, body: unknown): Promise<T> => json<T>(await send('PATCH', path, body));
+export const put = async <T>(path: string, body: unknown): Promise<T> => json<T>(await send('PUT', path, body));
 export const remove = async (path: string, body?: unknown): Promise<void> => {
   await send('DELETE', path, body);
 };
