@@ -21,6 +21,11 @@ export type BrowserSession = Schemas['SessionEntry'];
 export type ApiKey = Schemas['KeyView'];
 export type CreatedKey = Schemas['CreatedKey'];
 
+export type Share = Schemas['ShareOut'];
+export type ShareWish = Partial<Schemas['ShareWish']>;
+export type Import = Schemas['ImportOut'];
+export type SkipReason = Schemas['Reason'];
+
 export type ConversationChange = Partial<Omit<Schemas['ConversationChange'], 'parameters'>> & { parameters?: Parameters };
 export type NewConversation = Partial<Omit<Schemas['NewConversation'], 'parameters'>> & { parameters?: Parameters };
 export type Answering = { model?: string; parameters?: Parameters };
