@@ -56,7 +56,7 @@ def test_every_screen(site: Site, signed_in: dict[str, Any], new_page: Callable[
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Ada Lovelace").click()
     check(page, rules)
-    for section in ("", "/appearance", "/prompts", "/archive", "/security", "/keys"):
+    for section in ("", "/appearance", "/prompts", "/archive", "/shares", "/data", "/security", "/keys"):
         page.goto(f"{site.url}/settings{section}", wait_until="networkidle")
         check(page, rules)
 

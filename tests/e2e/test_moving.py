@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import PASSWORD, Complaints, Site
-from tests.e2e.test_accessibility import AXE, COLOURS, check
+from tests.e2e.test_accessibility import AXE, check
 from tests.e2e.test_journeys import answered, ask, choose, history, last, turns
 from tests.e2e.test_reading import DOCUMENT
 from tests.server.moving.exports import branched, zipped
@@ -92,7 +92,7 @@ def test_the_shared_page_is_accessible(
     site: Site, page: Page, new_page: Callable[..., Page], complaints: Complaints, scheme: str
 ) -> None:
     address = shared(site, page)
-    check(page, COLOURS)
+    check(page)
     reader = new_page(color_scheme=scheme, locale="en-GB", bypass_csp=True)  # for axe, which is script
     reader.goto(address)
     check(reader)
