@@ -39,6 +39,8 @@ ROUTES = (
     "/settings/appearance",
     "/settings/prompts",
     "/settings/archive",
+    "/settings/shares",
+    "/settings/data",
     "/settings/feedback",
     "/settings/security",
     "/settings/keys",
@@ -46,6 +48,7 @@ ROUTES = (
     "/admin/feedback",
     "/admin/log",
     MISSING,
+    "/continue",
 )
 DOORS = ("/", "/join", "/join#token", "/setup#token", "/reset#token")
 
