@@ -39,11 +39,16 @@ ROUTES = (
     "/settings/appearance",
     "/settings/prompts",
     "/settings/archive",
+    "/settings/shares",
+    "/settings/data",
+    "/settings/feedback",
     "/settings/security",
     "/settings/keys",
     "/admin",
+    "/admin/feedback",
     "/admin/log",
     MISSING,
+    "/continue",
 )
 DOORS = ("/", "/join", "/join#token", "/setup#token", "/reset#token")
 

@@ -19,14 +19,14 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import IntegrityError
 
+from fireside.server.app import create_app  # and with it all tables
 from fireside.server.db import migrations
 from fireside.server.db.base import Base, UtcDateTime, new_id, now
 from fireside.server.db.database import KEPT_BACKUPS, Database, DatabaseError
-from fireside.server.deps import Context  # and with it all tables
 from tests.cli.programs import environment
 from tests.server.databases import why_no_postgresql
 
-assert Context
+assert create_app
 
 
 async def version_of(database: Database) -> str | None:

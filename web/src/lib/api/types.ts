@@ -35,6 +35,11 @@ export type Invitation = Schemas['InvitationView'];
 export type OneTimeLink = Schemas['LinkView'];
 export type AuditEntry = Schemas['AuditView'];
 
+export type Share = Schemas['ShareOut'];
+export type ShareWish = Partial<Schemas['ShareWish']>;
+export type Import = Schemas['ImportOut'];
+export type SkipReason = Schemas['Reason'];
+
 export type ConversationChange = Partial<Omit<Schemas['ConversationChange'], 'parameters'>> & { parameters?: Parameters };
 export type NewConversation = Partial<Omit<Schemas['NewConversation'], 'parameters'>> & { parameters?: Parameters };
 export type Answering = { model?: string; parameters?: Parameters };
