@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def serving() -> Iterator[Site]:
     model = Model()
-    app = scripted_app(Scripted(answer=model))
+    app = scripted_app(Scripted(answer=model), library={"second": Scripted(answer=says("I am the second."))})
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager

@@ -191,6 +191,27 @@ class Database:
             raise DatabaseError("PostgreSQL is backed up by its own tools: pg_dump")
         return await asyncio.to_thread(self._back_up)
 
+    @property
+    def backup_folder(self) -> Path:
+        """Of SQLite."""
+        return Path(self.url.database or "").parent / "backups"
+
+    async def backups(self) -> list[tuple[Path, os.stat_result]]:
+        """Those of this database that are there, the newest first."""
+        if not self.is_sqlite:
+            return []
+        stem = Path(self.url.database or "").stem
+
+        def found() -> list[tuple[Path, os.stat_result]]:
+            paths = sorted(self.backup_folder.glob(f"{stem}-*.db"), reverse=True)
+            told = []
+            for path in paths:
+                with suppress(OSError):  # deleted a moment ago
+                    told.append((path, path.stat()))
+            return told
+
+        return await asyncio.to_thread(found)
+
     async def size(self) -> int | None:
         """Bytes that it takes; None if that cannot be told."""
         if self.is_sqlite:
@@ -217,7 +238,7 @@ class Database:
 
     def _back_up(self) -> Path:
         source = Path(self.url.database or "")
-        folder = source.parent / "backups"
+        folder = self.backup_folder
         folder.mkdir(mode=0o700, exist_ok=True)
         target = folder / f"{source.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"
         partial = target.with_suffix(".partial")
