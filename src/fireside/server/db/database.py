@@ -215,9 +215,7 @@ class Database:
     async def size(self) -> int | None:
         """Bytes that it takes; None if that cannot be told."""
         if self.is_sqlite:
-            with suppress(OSError):
-                return (await asyncio.to_thread(os.stat, self.url.database or "")).st_size
-            return None
+            return await asyncio.to_thread(_size_of, Path(self.url.database or ""))
         async with self._engine.connect() as connection:
             return (await connection.execute(text("SELECT pg_database_size(current_database())"))).scalar()
 
@@ -284,6 +282,14 @@ def _close_to_others(path: Path, mode: int) -> None:
         pass
     except OSError as error:
         logger.warning("others may be able to read %s, and that cannot be changed: %s", path, error.strerror)
+
+
+def _size_of(path: Path) -> int | None:
+    """With the log, in which what was written last is until it is moved."""
+    with suppress(OSError):
+        log = path.with_name(f"{path.name}-wal")
+        return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+    return None
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
