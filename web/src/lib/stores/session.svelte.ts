@@ -5,6 +5,9 @@ import { whenSignedOut } from '../api/http';
 import { forgetDraftsOfOthers } from './drafts';
 import type { ProfileChange, SessionState, User } from '../api/types';
 
+/** Tells the other tabs that somebody came or went: what they show may be another person's. */
+const tabs = new BroadcastChannel('fireside:session');
+
 class Session {
   state = $state.raw<SessionState | null>(null);
   /** The server could not be asked. */
@@ -12,6 +15,7 @@ class Session {
 
   constructor() {
     whenSignedOut(() => void this.load());
+    tabs.onmessage = () => void this.load();
   }
 
   get user(): User | null {
@@ -34,6 +38,7 @@ class Session {
   async enter(how: () => Promise<unknown>): Promise<void> {
     await how();
     await this.load();
+    tabs.postMessage(null);
   }
 
   async change(values: ProfileChange): Promise<void> {
@@ -44,6 +49,7 @@ class Session {
   async signOut(): Promise<void> {
     await accounts.signOut();
     forgetDraftsOfOthers(null);
+    tabs.postMessage(null);
     this.#leave();
   }
 
