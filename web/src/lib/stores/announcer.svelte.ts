@@ -15,9 +15,8 @@ export class Announcer {
   /** What has been written so far of the answer with this id. */
   listen(answer: string, text: string): void {
     if (answer !== this.#answer) {
+      this.clear();
       this.#answer = answer;
-      this.#until = 0;
-      this.said = [];
     }
     this.#say(text, sentenceEnd(text, this.#until));
   }
@@ -27,6 +26,12 @@ export class Announcer {
     if (answer !== this.#answer) return;
     this.#say(text, text.length);
     this.#answer = null;
+  }
+
+  clear(): void {
+    this.#answer = null;
+    this.#until = 0;
+    this.said = [];
   }
 
   #say(text: string, end: number): void {
