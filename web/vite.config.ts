@@ -1,16 +1,20 @@
 import { paraglideVitePlugin } from '@inlang/paraglide-js';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vitest/config';
+import { firstPaint } from './scripts/first-paint.js';
+import { splitMessages } from './scripts/split-messages.js';
 
 export default defineConfig({
   plugins: [
     paraglideVitePlugin({
       project: './project.inlang',
       outdir: './src/paraglide',
-      strategy: ['localStorage', 'preferredLanguage', 'baseLocale'],
-      localStorageKey: 'fireside:locale',
+      outputStructure: 'locale-modules',
+      strategy: ['globalVariable', 'baseLocale'], // src/lib/locale chooses
       emitReadme: false,
     }),
+    splitMessages(),
+    firstPaint(),
     svelte(),
   ],
   build: {

@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -104,23 +104,29 @@ class Scripted:
         return byte_tokenizer().decode(self.client.requests[index].prompt_ids, skip_special_tokens=False)
 
 
-def scripted_app(script: Scripted, **settings: object) -> FastAPI:
-    """In a home of its own, which lasts as long as the app, unless `home` says otherwise."""
+def scripted_app(
+    script: Scripted, *, others: Mapping[str, Scripted] | None = None, context_length: int = 2048, **settings: object
+) -> FastAPI:
+    """In a home of its own, which lasts as long as the app, unless `home` says otherwise. others: more models."""
     folder = None
     if "home" not in settings:
         folder = TemporaryDirectory(prefix="fireside-test-")
         settings["home"] = Path(folder.name)
         (Path(folder.name) / "fireside.db").write_bytes(migrated_sqlite())
     made = Settings(**settings)  # type: ignore[arg-type]
-    model = TextModel(
-        name=MODEL,
-        tokenizer=byte_tokenizer(),
-        engine=script.client,
-        chat_template=ChatTemplate(CHAT_TEMPLATE, bos_token=None, eos_token="<|im_end|>"),
-        context_length=2048,
-        defaults=GenerationDefaults(eos_token_ids=(IM_END,)),
-    )
-    app = create_app(made, registry=ModelRegistry([model], map_unknown=made.map_unknown_models))
+    models = [
+        TextModel(
+            name=name,
+            tokenizer=byte_tokenizer(),
+            engine=scripted.client,
+            chat_template=ChatTemplate(CHAT_TEMPLATE, bos_token=None, eos_token="<|im_end|>"),
+            context_length=context_length,
+            defaults=GenerationDefaults(eos_token_ids=(IM_END,)),
+            version=f"weights of {name}",
+        )
+        for name, scripted in {MODEL: script, **(others or {})}.items()
+    ]
+    app = create_app(made, registry=ModelRegistry(models, map_unknown=made.map_unknown_models))
     app.state.folder = folder
     return app
 

@@ -41,7 +41,7 @@ class TextModel:
 
     name: how clients call it. context_length: tokens of prompt and answer together, as the model has it; the engine may
     hold less. defaults: how the model's authors want it sampled. grammar_timeout: seconds that trying out one grammar
-    may take.
+    may take. version: a digest of its files, by which an answer says which weights wrote it.
     """
 
     def __init__(
@@ -54,8 +54,10 @@ class TextModel:
         context_length: int,
         defaults: GenerationDefaults,
         grammar_timeout: float = 5.0,
+        version: str | None = None,
     ) -> None:
         self.name = name
+        self.version = version
         self.tokenizer = tokenizer
         self.engine = engine
         self.chat_template = chat_template
@@ -87,6 +89,7 @@ class TextModel:
             context_length=min(own, max_context or own),
             defaults=model.generation,
             grammar_timeout=grammar_timeout,
+            version=model.version(),
         )
 
     @property

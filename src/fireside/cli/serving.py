@@ -57,7 +57,9 @@ async def _serve(model: LocalModel, settings: Settings, listener: socket.socket)
     await engine.start()  # the app's own start finds it started
     try:
         server, context = await asyncio.to_thread(_build_server, model, engine, settings)
-        await context.database.open()  # the app's own start finds it open; here its failure is one sentence
+        # The app's own start finds it open and taken; here a failure is one sentence.
+        await context.database.open()
+        await context.database.take()
     except BaseException:
         await engine.close()
         raise

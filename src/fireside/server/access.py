@@ -35,7 +35,7 @@ from fireside.server.errors import ApiError
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/"})
 
 # The first parts of the page's paths, which hold no data either.
-PAGE_FOLDERS = frozenset({"assets", "c", "join", "reset", "settings", "setup"})
+PAGE_FOLDERS = frozenset({"admin", "assets", "c", "join", "reset", "settings", "setup"})
 
 # What has to be done before one is signed in.
 OPEN_API = frozenset(

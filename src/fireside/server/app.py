@@ -24,6 +24,8 @@ from fireside.server.chat import projects, prompts
 from fireside.server.chat.routes import conversations, messages, runs
 from fireside.server.chat.schemas import RunEventOut
 from fireside.server.deps import Context
+from fireside.server.feedback import admin_routes as feedback_admin
+from fireside.server.feedback import routes as feedback
 from fireside.server.metrics import MetricsMiddleware
 from fireside.server.registry import ModelRegistry, open_models
 from fireside.settings import Settings
@@ -46,6 +48,7 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
             await context.models.start()
             stack.push_async_callback(context.runs.close)
             await context.runs.start()
+            await stack.enter_async_context(context.accounts.pruned())
             yield
 
     app = FastAPI(
@@ -78,6 +81,8 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
         projects.router,
         prompts.router,
         chat_models.router,
+        feedback.router,
+        feedback_admin.router,
         page.router,
     ):
         app.include_router(router)

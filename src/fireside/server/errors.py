@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -11,6 +12,8 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -19,8 +22,13 @@ from fireside.engine.client import EngineBusy, EngineError, EngineUnavailable, R
 
 RETRY_AFTER_RESTART = 5  # seconds; about what a worker takes to start with a warm disk
 
+# A full disk, a lost connection, a crowd that takes too long: what may be over in a moment.
+_DATABASE_TROUBLE = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError)
+
 _CODES_OF_REJECTION = {"context_length": "context_length_exceeded", "grammar": "invalid_grammar"}
 _PARAMS_OF_REJECTION = {"context_length": "messages", "grammar": "response_format"}
+
+logger = logging.getLogger(__name__)
 
 
 class ErrorDetail(BaseModel):
@@ -101,6 +109,15 @@ def as_api_error(exc: Exception) -> ApiError | None:
                 code="engine_unavailable",
                 headers={"Retry-After": str(RETRY_AFTER_RESTART)},
             )
+        case exc if isinstance(exc, _DATABASE_TROUBLE):
+            logger.error("the database cannot be used just now: %s", getattr(exc, "orig", None) or exc)
+            return ApiError(
+                503,
+                "the database cannot be used just now, so nothing was changed; try again shortly",
+                type="server_error",
+                code="database_unavailable",
+                headers={"Retry-After": str(RETRY_AFTER_RESTART)},
+            )
         case RequestRejected():
             return ApiError(
                 400,
@@ -129,7 +146,7 @@ def install(app: FastAPI) -> None:
     async def handle(_: Request, exc: Exception) -> Response:
         return (as_api_error(exc) or internal_error()).response()
 
-    for kind in (HTTPException, RequestValidationError, PromptError, EngineError, Exception):
+    for kind in (HTTPException, RequestValidationError, PromptError, EngineError, *_DATABASE_TROUBLE, Exception):
         app.add_exception_handler(kind, handle)
 
 

@@ -18,7 +18,17 @@ from fireside.server.errors import ApiError
 DIST = Path(fireside.__file__).with_name("web") / "dist"
 
 # The app shows these itself; whatever is behind them is for its own router.
-PAGE_PATHS = ("/", "/setup", "/join", "/reset", "/settings", "/settings/{section}", "/c/{conversation}")
+PAGE_PATHS = (
+    "/",
+    "/setup",
+    "/join",
+    "/reset",
+    "/settings",
+    "/settings/{section}",
+    "/admin",
+    "/admin/{section}",
+    "/c/{conversation}",
+)
 
 _HEADERS = {
     "Content-Security-Policy": (

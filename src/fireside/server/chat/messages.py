@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from fireside.assistant.text_model import TextModel
 from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations
 from fireside.server.chat.conversations import not_found
@@ -78,21 +79,31 @@ async def send(
     return begun
 
 
-async def regenerate(
-    session: AsyncSession, user: User, message_id: str, how: Answering, models: ModelRegistry
-) -> Begun:
-    """Another answer to the same question, beside the one given. Raises `ApiError` as `send` does."""
-    conversation, message = await _find(session, user, message_id)
+async def answer_again(
+    session: AsyncSession,
+    user: User,
+    message_id: str,
+    hows: Sequence[Answering],
+    models: ModelRegistry,
+    *,
+    is_blind: bool = False,
+) -> list[Begun]:
+    """More answers to the same question, beside the one given. Raises `ApiError` as `send` does."""
+    conversation, message = await find(session, user, message_id)
     if message.role != Role.ASSISTANT:
         raise _wrong_role("only an answer can be given again; edit the question instead")
     nodes = await _nodes(session, conversation)
     turns = nodes.turns_to(message.parent_id)
-    return await _answer(session, user, conversation, message.parent_id, turns, how, models)
+    return [
+        await _answer(session, user, conversation, message.parent_id, turns, how, models, is_blind=is_blind)
+        for how in hows
+    ]
 
 
 async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, models: ModelRegistry) -> Begun:
     """The message with other words, beside the one there is; a question is answered anew if `run` is set."""
-    conversation, message = await _find(session, user, message_id)
+    conversation, message = await find(session, user, message_id)
+    _check_told(message)
     sibling = _add(session, conversation, parent_id=message.parent_id, role=message.role, content=new.content)
     if message.role == Role.USER and new.run:
         nodes = await _nodes(session, conversation)
@@ -108,10 +119,11 @@ async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, mo
 
 async def go_on(session: AsyncSession, user: User, message_id: str, how: Answering, models: ModelRegistry) -> Begun:
     """An answer that was cut is written on, in the same message. Raises `ApiError` 409 while it is written anyway."""
-    conversation, message = await _find(session, user, message_id)
+    conversation, message = await find(session, user, message_id)
     if message.role != Role.ASSISTANT:
         raise _wrong_role("only an answer can be continued")
     _check_written(message)
+    _check_told(message)
     if not message.content:  # it was cut while it thought, or before: it begins again
         message.reasoning = None
     nodes = await _nodes(session, conversation)
@@ -129,7 +141,8 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
             error=None,
             finish_reason=None,
             reasoning=message.reasoning,
-            model=model,
+            model=model.name,
+            model_version=model.version,
             parameters=parameters.model_dump(exclude_none=True),
             run_id=run.id,
         )
@@ -141,7 +154,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     conversation.current_leaf_id = conversation.current_leaf_id or message.id
     conversation.updated_at = now()
     await session.flush()
-    system = await _system(session, user, conversation, parameters)
+    system = await system_of(session, user, conversation, parameters)
     plan = _plan(user, conversation, message, run, turns, model, parameters, system, continues=continues)
     return Begun(answer=message, run=run, plan=plan)
 
@@ -160,7 +173,8 @@ async def _already_sent(session: AsyncSession, conversation: Conversation, messa
     return Begun(message=message, answer=answer, run=run)
 
 
-async def _find(session: AsyncSession, user: User, message_id: str) -> tuple[Conversation, Message]:
+async def find(session: AsyncSession, user: User, message_id: str) -> tuple[Conversation, Message]:
+    """A message of the person's own. Raises `ApiError` 404."""
     message = (await session.scalars(select(Message).where(Message.id == message_id))).one_or_none()
     if message is None:
         raise not_found("message")
@@ -183,6 +197,8 @@ async def _answer(
     turns: Sequence[Turn],
     how: Answering,
     models: ModelRegistry,
+    *,
+    is_blind: bool = False,
 ) -> Begun:
     model, parameters = _chosen(conversation, how, models)
     answer = _add(
@@ -192,8 +208,10 @@ async def _answer(
         role=Role.ASSISTANT,
         content="",
         status=Status.RUNNING,
-        model=model,
+        model=model.name,
+        model_version=model.version,
         parameters=parameters.model_dump(exclude_none=True),
+        is_blind=is_blind,
     )
     await session.flush()
     run = await _add_run(session, user, conversation, answer)
@@ -201,8 +219,9 @@ async def _answer(
     conversation.current_leaf_id = answer.id
     conversation.updated_at = now()
     await session.flush()
-    system = await _system(session, user, conversation, parameters)
+    system = await system_of(session, user, conversation, parameters)
     plan = _plan(user, conversation, answer, run, turns, model, parameters, system)
+    plan = replace(plan, is_blind=is_blind)
     return Begun(answer=answer, run=run, plan=plan)
 
 
@@ -225,7 +244,7 @@ def _plan(
     message: Message,
     run: Run,
     turns: Sequence[Turn],
-    model: str,
+    model: TextModel,
     parameters: Parameters,
     system: str,
     *,
@@ -236,7 +255,7 @@ def _plan(
         user_id=user.id,
         conversation_id=conversation.id,
         message_id=message.id,
-        model=model,
+        model=model.name,
         turns=turns,
         system=system,
         parameters=parameters,
@@ -244,18 +263,19 @@ def _plan(
     )
 
 
-def _chosen(conversation: Conversation, how: Answering, models: ModelRegistry) -> tuple[str, Parameters]:
+def _chosen(conversation: Conversation, how: Answering, models: ModelRegistry) -> tuple[TextModel, Parameters]:
     """Raises `ApiError` 404 for an unknown model; a conversation whose own is gone goes on with the default."""
     parameters = Parameters.model_validate(conversation.parameters)
     if how.parameters is not None:
         parameters = how.parameters.over(parameters)
     if how.model is not None:
-        return models.get(how.model).name, parameters
+        return models.get(how.model), parameters
     own = conversation.model
-    return (models.get(own) if own is not None and models.knows(own) else models.default).name, parameters
+    return models.get(own) if own is not None and models.knows(own) else models.default, parameters
 
 
-async def _system(session: AsyncSession, user: User, conversation: Conversation, parameters: Parameters) -> str:
+async def system_of(session: AsyncSession, user: User, conversation: Conversation, parameters: Parameters) -> str:
+    """What the model is told before a conversation: by the conversation, its project and its owner."""
     project = ""
     if conversation.project_id is not None:
         wanted = select(Project.instructions).where(Project.id == conversation.project_id)
@@ -270,6 +290,11 @@ def system_prompt(*parts: str) -> str:
 def _check_written(message: Any) -> None:
     if message.status == Status.RUNNING:
         raise _being_written()
+
+
+def _check_told(message: Message) -> None:
+    if message.is_blind:
+        raise ApiError(409, "this answer is being compared; choose between the two first", code="comparison_open")
 
 
 def _being_written() -> ApiError:

@@ -11,7 +11,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List Audit */
+        /**
+         * List Audit
+         * @description By or to whoever is named so.
+         */
         get: operations["list_audit_api_admin_audit_get"];
         put?: never;
         post?: never;
@@ -35,6 +38,46 @@ export interface paths {
          * @description A copy of the database in `backups` beside it.
          */
         post: operations["back_up_api_admin_backup_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/feedback/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Feedback
+         * @description Feedback with consent, one JSON object a line. People are called by ids that are used nowhere else.
+         */
+        get: operations["export_feedback_api_admin_feedback_export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/feedback/leaderboard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Leaderboard
+         * @description Wins, losses and ties in blind comparisons, and thumbs: counts alone.
+         */
+        get: operations["get_leaderboard_api_admin_feedback_leaderboard_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -237,6 +280,91 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Feedback
+         * @description What the person gave, the newest first.
+         */
+        get: operations["list_feedback_api_feedback_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Withdraw All
+         * @description All that the person gave, for good.
+         */
+        delete: operations["withdraw_all_api_feedback_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/feedback/consent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Consent */
+        get: operations["get_consent_api_feedback_consent_get"];
+        /**
+         * Set Consent
+         * @description Whether what the person gives may be used to train models here: from now on, or what they gave before too.
+         */
+        put: operations["set_consent_api_feedback_consent_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/feedback/{feedback_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Withdraw
+         * @description For good. A comparison without a vote ends, and tells which model wrote what.
+         */
+        delete: operations["withdraw_api_feedback__feedback_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/feedback/{feedback_id}/vote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Vote
+         * @description Once. The winner's branch goes on, and the messages tell who wrote them.
+         */
+        post: operations["vote_api_feedback__feedback_id__vote_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/keys": {
         parameters: {
             query?: never;
@@ -300,6 +428,26 @@ export interface paths {
         patch: operations["change_me_api_me_patch"];
         trace?: never;
     };
+    "/api/messages/{message_id}/comparison": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Compare
+         * @description Two more answers, beside this one, to choose from. Until then nothing tells which model writes which.
+         */
+        post: operations["compare_api_messages__message_id__comparison_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/messages/{message_id}/continue": {
         parameters: {
             query?: never;
@@ -334,6 +482,46 @@ export interface paths {
          * @description The same message in other words, beside this one. `message` is the new one.
          */
         post: operations["edit_api_messages__message_id__edit_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/messages/{message_id}/preference": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Prefer
+         * @description Of an answer that was given again, against the one before.
+         */
+        put: operations["prefer_api_messages__message_id__preference_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/messages/{message_id}/rating": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Rate
+         * @description A thumb, in place of the one that there may be.
+         */
+        put: operations["rate_api_messages__message_id__rating_put"];
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -688,6 +876,17 @@ export interface components {
             email: string;
             /** Id */
             id: string;
+            /**
+             * Keys
+             * @description API keys that open something now.
+             * @default 0
+             */
+            keys: number;
+            /**
+             * Last Seen At
+             * @description By a browser that is still signed in.
+             */
+            last_seen_at?: string | null;
             /** Name */
             name: string;
             role: components["schemas"]["Role"];
@@ -702,7 +901,10 @@ export interface components {
         AuditView: {
             /** Action */
             action: string;
-            /** Address */
+            /**
+             * Address
+             * @description Null: from the terminal.
+             */
             address: string | null;
             /**
              * Created At
@@ -717,8 +919,18 @@ export interface components {
             id: string;
             /** Target */
             target: string | null;
+            /**
+             * Target Name
+             * @description Of the person that was meant, as it is now.
+             */
+            target_name?: string | null;
             /** User Id */
             user_id: string | null;
+            /**
+             * User Name
+             * @description As it is now; null for the terminal, and who is not known or gone.
+             */
+            user_name?: string | null;
         };
         /** Backup */
         Backup: {
@@ -727,6 +939,20 @@ export interface components {
             /** Size Bytes */
             size_bytes: number;
         };
+        /** CastVote */
+        CastVote: {
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "left" | "right" | "both_good" | "both_bad";
+        };
+        /** ComparisonOut */
+        ComparisonOut: {
+            feedback: components["schemas"]["FeedbackOut"];
+            left: components["schemas"]["MessageOut"];
+            right: components["schemas"]["MessageOut"];
+        };
         /** Confirmation */
         Confirmation: {
             /**
@@ -734,6 +960,29 @@ export interface components {
              * @description The person's own, once more.
              */
             password: string;
+        };
+        /** ConsentChange */
+        ConsentChange: {
+            /**
+             * Including Earlier
+             * @description It holds for what was given before as well.
+             */
+            including_earlier: boolean;
+            /** Is Given */
+            is_given: boolean;
+        };
+        /**
+         * ConsentOut
+         * @description Whether feedback may be used to train models here.
+         */
+        ConsentOut: {
+            /** Changed At */
+            changed_at: string | null;
+            /**
+             * Is Given
+             * @description null: the person was not asked yet, and nothing is used.
+             */
+            is_given: boolean | null;
         };
         /**
          * ContextEvent
@@ -958,6 +1207,115 @@ export interface components {
         ErrorResponse: {
             error: components["schemas"]["ErrorDetail"];
         };
+        /** FeedbackItem */
+        FeedbackItem: {
+            /**
+             * Changed At
+             * Format: date-time
+             */
+            changed_at: string;
+            /** Comment */
+            comment: string;
+            /**
+             * Consent
+             * @description It may be used to train models here.
+             */
+            consent: boolean;
+            /** Conversation Id */
+            conversation_id: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Excerpt
+             * @description How the answer begins.
+             */
+            excerpt: string;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "rating" | "edit" | "regeneration" | "comparison";
+            /**
+             * Message Id
+             * @description The answer; of a comparison, the left one.
+             */
+            message_id: string;
+            /**
+             * Model
+             * @description That wrote the answer; null while a comparison has no vote.
+             */
+            model: string | null;
+            /**
+             * Other Id
+             * @description What it was held against; of a comparison, the right one.
+             */
+            other_id: string | null;
+            /** Other Model */
+            other_model: string | null;
+            /** Reasons */
+            reasons: string[];
+            /**
+             * Title
+             * @description Of the conversation.
+             */
+            title: string;
+            /**
+             * Verdict
+             * @description null: a comparison without a vote, or nothing was said.
+             */
+            verdict: ("up" | "down" | "better" | "worse" | "same" | "left" | "right" | "both_good" | "both_bad") | null;
+        };
+        /** FeedbackOut */
+        FeedbackOut: {
+            /**
+             * Changed At
+             * Format: date-time
+             */
+            changed_at: string;
+            /** Comment */
+            comment: string;
+            /**
+             * Consent
+             * @description It may be used to train models here.
+             */
+            consent: boolean;
+            /** Conversation Id */
+            conversation_id: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "rating" | "edit" | "regeneration" | "comparison";
+            /**
+             * Message Id
+             * @description The answer; of a comparison, the left one.
+             */
+            message_id: string;
+            /**
+             * Other Id
+             * @description What it was held against; of a comparison, the right one.
+             */
+            other_id: string | null;
+            /** Reasons */
+            reasons: string[];
+            /**
+             * Verdict
+             * @description null: a comparison without a vote, or nothing was said.
+             */
+            verdict: ("up" | "down" | "better" | "worse" | "same" | "left" | "right" | "both_good" | "both_bad") | null;
+        };
         /** HealthView */
         HealthView: {
             /**
@@ -988,6 +1346,18 @@ export interface components {
             message_id: string | null;
             /** Snippet */
             snippet: string;
+        };
+        /**
+         * Interval
+         * @description A share with its 95 % confidence interval (Wilson's).
+         */
+        Interval: {
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Rate */
+            rate: number;
         };
         /** InvitationView */
         InvitationView: {
@@ -1036,6 +1406,21 @@ export interface components {
             /** Scopes */
             scopes: string[];
         };
+        /** Leaderboard */
+        Leaderboard: {
+            /**
+             * Exportable
+             * @description Records that may be used to train models.
+             */
+            exportable: number;
+            /**
+             * Models
+             * @description The highest win rate first.
+             */
+            models: components["schemas"]["ModelStanding"][];
+            /** Pairs */
+            pairs: components["schemas"]["PairStanding"][];
+        };
         /**
          * LinkView
          * @description A one-time link: `path` behind the server's address.
@@ -1081,6 +1466,11 @@ export interface components {
             finish_reason: string | null;
             /** Id */
             id: string;
+            /**
+             * Is Blind
+             * @description It is being compared: which model wrote it is told once a choice is made.
+             */
+            is_blind: boolean;
             /** Model */
             model: string | null;
             /** Parameters */
@@ -1145,6 +1535,40 @@ export interface components {
             temperature: number | null;
             /** Top P */
             top_p: number | null;
+        };
+        /**
+         * ModelStanding
+         * @description One model's weights. Ties count half for each side.
+         */
+        ModelStanding: {
+            /** Down */
+            down: number;
+            /** Losses */
+            losses: number;
+            /** Model */
+            model: string;
+            /** Ties */
+            ties: number;
+            /** Up */
+            up: number;
+            up_rate: components["schemas"]["Interval"] | null;
+            /**
+             * Version
+             * @description A digest of the weights; null where it is not known.
+             */
+            version: string | null;
+            win_rate: components["schemas"]["Interval"] | null;
+            /** Wins */
+            wins: number;
+        };
+        /**
+         * NewComparison
+         * @description models: one that answers twice, or two; none: the conversation's own, twice.
+         */
+        NewComparison: {
+            /** Models */
+            models?: string[];
+            parameters?: components["schemas"]["Parameters"] | null;
         };
         /** NewConversation */
         NewConversation: {
@@ -1261,6 +1685,16 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** Page[FeedbackItem] */
+        Page_FeedbackItem_: {
+            /** Items */
+            items: components["schemas"]["FeedbackItem"][];
+            /**
+             * Next Cursor
+             * @description Of the next page, for `cursor`; null on the last one.
+             */
+            next_cursor: string | null;
+        };
         /** Page[InvitationView] */
         Page_InvitationView_: {
             /** Items */
@@ -1321,6 +1755,25 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** PairStanding */
+        PairStanding: {
+            /**
+             * First
+             * @description Index in `models`.
+             */
+            first: number;
+            /** Losses */
+            losses: number;
+            /** Second */
+            second: number;
+            /** Ties */
+            ties: number;
+            /**
+             * Wins
+             * @description Of the first.
+             */
+            wins: number;
+        };
         /**
          * Parameters
          * @description How to answer. What is left out is the conversation's, and else the model's own.
@@ -1342,6 +1795,15 @@ export interface components {
             temperature?: number | null;
             /** Top P */
             top_p?: number | null;
+        };
+        /** Preference */
+        Preference: {
+            /**
+             * Verdict
+             * @description Than the answer that was there before.
+             * @enum {string}
+             */
+            verdict: "better" | "worse" | "same";
         };
         /**
          * ProfileChange
@@ -1416,6 +1878,21 @@ export interface components {
             id: string;
             /** Name */
             name: string;
+        };
+        /** Rating */
+        Rating: {
+            /**
+             * Comment
+             * @default
+             */
+            comment: string;
+            /** Reasons */
+            reasons?: ("correct" | "helpful" | "clear" | "well_written" | "incorrect" | "unhelpful" | "unclear" | "too_long" | "too_short" | "ignored_instructions" | "harmful")[];
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "up" | "down";
         };
         /**
          * ReasoningEvent
@@ -1657,6 +2134,11 @@ export interface components {
             };
             role: components["schemas"]["Role"];
         };
+        /** Withdrawn */
+        Withdrawn: {
+            /** Withdrawn */
+            withdrawn: number;
+        };
     };
     responses: never;
     parameters: never;
@@ -1669,6 +2151,9 @@ export interface operations {
     list_audit_api_admin_audit_get: {
         parameters: {
             query?: {
+                /** @description Part of a name or an e-mail address. */
+                q?: string | null;
+                action?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -1715,6 +2200,69 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Backup"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    export_feedback_api_admin_feedback_export_get: {
+        parameters: {
+            query?: {
+                /** @description What the rows are for: examples, pairs, or single answers. */
+                format?: "sft" | "dpo" | "kto";
+                /** @description Answers that were given again count, even if nobody said which. */
+                weak?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_leaderboard_api_admin_feedback_leaderboard_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Leaderboard"];
                 };
             };
             /** @description The error envelope */
@@ -2219,6 +2767,196 @@ export interface operations {
             };
         };
     };
+    list_feedback_api_feedback_get: {
+        parameters: {
+            query?: {
+                /** @description What was said in one conversation. */
+                conversation?: string | null;
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_FeedbackItem_"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    withdraw_all_api_feedback_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Withdrawn"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_consent_api_feedback_consent_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsentOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    set_consent_api_feedback_consent_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConsentChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsentOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    withdraw_api_feedback__feedback_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                feedback_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    vote_api_feedback__feedback_id__vote_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                feedback_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CastVote"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComparisonOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     list_keys_api_keys_get: {
         parameters: {
             query?: {
@@ -2407,6 +3145,41 @@ export interface operations {
             };
         };
     };
+    compare_api_messages__message_id__comparison_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewComparison"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComparisonOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     go_on_api_messages__message_id__continue_post: {
         parameters: {
             query?: never;
@@ -2464,6 +3237,76 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Started"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    prefer_api_messages__message_id__preference_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Preference"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedbackOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    rate_api_messages__message_id__rating_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Rating"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedbackOut"];
                 };
             };
             /** @description The error envelope */

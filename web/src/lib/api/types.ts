@@ -21,6 +21,12 @@ export type BrowserSession = Schemas['SessionEntry'];
 export type ApiKey = Schemas['KeyView'];
 export type CreatedKey = Schemas['CreatedKey'];
 
+export type Account = Schemas['AccountView'];
+export type Role = Account['role'];
+export type Invitation = Schemas['InvitationView'];
+export type OneTimeLink = Schemas['LinkView'];
+export type AuditEntry = Schemas['AuditView'];
+
 export type ConversationChange = Partial<Omit<Schemas['ConversationChange'], 'parameters'>> & { parameters?: Parameters };
 export type NewConversation = Partial<Omit<Schemas['NewConversation'], 'parameters'>> & { parameters?: Parameters };
 export type Answering = { model?: string; parameters?: Parameters };

@@ -1,7 +1,8 @@
-/** Short messages that go by themselves, and the words for what went wrong. */
+/** Short messages that go by themselves. */
 
-import * as m from '../../paraglide/messages.js';
-import { ApiError } from '../api/http';
+import { describe } from '../locale/problems';
+
+export { describe };
 
 export interface Notice {
   id: number;
@@ -35,13 +36,6 @@ class Notices {
       return null;
     }
   }
-}
-
-export function describe(error: unknown): string {
-  if (!(error instanceof ApiError)) return m.error_unknown();
-  if (error.isOffline) return m.error_offline();
-  if (error.status === 429 && error.retryAfter) return m.error_slow_down({ seconds: error.retryAfter });
-  return error.message || m.error_unknown();
 }
 
 export const notices = new Notices();

@@ -2,6 +2,8 @@
 
 import * as accounts from '../api/accounts';
 import { whenSignedOut } from '../api/http';
+import { locale } from '../locale/locale.svelte';
+import { negotiate, type Locale } from '../locale/negotiate';
 import { forgetDraftsOfOthers } from './drafts';
 import type { ProfileChange, SessionState, User } from '../api/types';
 
@@ -26,6 +28,7 @@ class Session {
     try {
       const state = await accounts.session();
       if (this.user && state.user?.id !== this.user.id) return this.#leave();
+      await this.#greet(state);
       this.state = state;
       this.isAway = false;
       if (state.user) forgetDraftsOfOthers(state.user.id);
@@ -41,6 +44,12 @@ class Session {
     tabs.postMessage(null);
   }
 
+  /** Has the app speak `to` them from here on, in every browser; null: as each browser prefers. */
+  async speak(to: Locale | null): Promise<void> {
+    if (this.user) await this.change({ locale: to });
+    await locale.choose(to);
+  }
+
   async change(values: ProfileChange): Promise<void> {
     const user = await accounts.changeMe(values);
     if (this.state) this.state = { ...this.state, user };
@@ -50,7 +59,15 @@ class Session {
     await accounts.signOut();
     forgetDraftsOfOthers(null);
     tabs.postMessage(null);
+    locale.forget();
     this.#leave();
+  }
+
+  /** In the language of the account; where it has none, what was chosen at the door becomes it. */
+  async #greet({ user, locale: own }: SessionState): Promise<void> {
+    if (!user) return;
+    if (own) await locale.choose(negotiate([own])).catch(() => {}); // the words could not be fetched: these will do
+    else if (locale.chosen) await accounts.changeMe({ locale: locale.chosen }).catch(() => {}); // in this browser it holds anyway
   }
 
   /** What one person's app remembers is not for the next one: everything starts anew. */

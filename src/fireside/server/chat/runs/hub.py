@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 from sqlalchemy import delete, select, update
+from sqlalchemy.exc import DBAPIError
 
 from fireside.server.chat.runs.answering import Answered, write_answer
-from fireside.server.chat.runs.journal import Journal, write_endings
+from fireside.server.chat.runs.journal import UNSTORABLE, Journal, is_for_good, write_endings
 from fireside.server.chat.runs.live import Ending, LiveRun, encode, frame
 from fireside.server.chat.runs.plan import Plan
 from fireside.server.chat.runs.titles import write_title
@@ -43,12 +44,17 @@ class RunHub:
         self._database = database
         self._models = models
         self._metrics = metrics
-        self._journal = Journal(database)
+        self._journal = Journal(database, self._taken_over)
         self._runs: dict[str, LiveRun] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._reserved: Counter[str] = Counter()  # by person: runs that are about to begin
+        self.on_taken_over: Callable[[], None] | None = None
+        """Another server has the database now: this one should end."""
+        self._is_taken_over = False
 
     async def start(self) -> None:
+        """Raises `DatabaseInUse`: what another server writes must not be taken for cut off."""
+        await self._database.take()
         await self._recover()
         self._journal.start()
         self._spawn(self._prune_hourly())
@@ -63,11 +69,23 @@ class RunHub:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._journal.close()
 
+    def _taken_over(self) -> None:
+        self._is_taken_over = True
+        for run in self._runs.values():
+            self._end(run, Status.INTERRUPTED)
+        if self.on_taken_over is not None:
+            self.on_taken_over()
+
     # Runs
 
     @contextmanager
     def room(self, user_id: str) -> Iterator[None]:
-        """Keeps a place for a run that is to begin within it. Raises `ApiError` 429 for one who has enough already."""
+        """Keeps a place for a run that is to begin within it. Raises `ApiError`: 429 for one who has enough already, 503
+        where nothing can be written any more."""
+        if self._is_taken_over:
+            raise ApiError(
+                503, "another server has taken this one's place", type="server_error", code="server_replaced"
+            )
         running = sum(run.user_id == user_id and run.ending is None for run in self._runs.values())
         if running + self._reserved[user_id] >= MAX_RUNS_EACH:
             raise ApiError(
@@ -94,6 +112,7 @@ class RunHub:
             message_id=plan.message_id,
             base_content=content,
             base_reasoning=reasoning,
+            is_blind=plan.is_blind,
         )
         self._runs[run.id] = run
         run.task = asyncio.create_task(self._answer(run, plan))
@@ -206,27 +225,38 @@ class RunHub:
                 said.setdefault(run_id, []).extend(events.split("\n"))
             cut = select(Run, Message).join(Message, Message.id == Run.message_id).where(Run.status == Status.RUNNING)
             rows = (await session.execute(cut)).all()
-            ended = []
-            for run, message in rows:
-                lines = said.get(run.id, [])
-                ending = Ending(status=Status.INTERRUPTED, error=_INTERRUPTED)
-                live = LiveRun(
-                    id=run.id,
-                    user_id=run.user_id,
-                    message_id=message.id,
-                    base_content=message.content,
-                    base_reasoning=message.reasoning or "",
-                    ending=ending,
-                    finished_at=now(),
-                )
-                for line in lines:
-                    live.say(msgspec.json.decode(line))
-                ended.append((live, [*lines, encode(ending.event)]))
-            if ended:
-                await write_endings(await session.connection(), ended)
+        for run, message in rows:
+            live = LiveRun(
+                id=run.id,
+                user_id=run.user_id,
+                message_id=message.id,
+                base_content=message.content,
+                base_reasoning=message.reasoning or "",
+                ending=Ending(status=Status.INTERRUPTED, error=_INTERRUPTED),
+                finished_at=now(),
+            )
+            await self._write_ending(live, said.get(run.id, []))
+        async with self._database.session() as session:
             await session.execute(delete(JournalEntry).execution_options(synchronize_session=False))
         if rows:
             logger.warning("%d answers were cut off when the server ended; they can be continued", len(rows))
+
+    async def _write_ending(self, live: LiveRun, lines: Sequence[str]) -> None:
+        """In a transaction of its own: one that cannot be read or written keeps no server from starting."""
+        assert live.ending is not None
+        try:
+            for line in lines:
+                live.say(msgspec.json.decode(line))
+            async with self._database.session() as session:
+                await write_endings(await session.connection(), [(live, [*lines, encode(live.ending.event)])])
+        except Exception as error:
+            if isinstance(error, DBAPIError) and not is_for_good(error):
+                raise
+            logger.exception("what run %s said cannot be recovered", live.id)
+            live.ending = UNSTORABLE
+            live.take_back()
+            async with self._database.session() as session:
+                await write_endings(await session.connection(), [(live, [encode(UNSTORABLE.event)])])
 
     async def _prune_hourly(self) -> None:
         while True:
@@ -257,4 +287,7 @@ def _ending_of(run: LiveRun, task: asyncio.Task[Answered]) -> Ending:
     if told is None:
         logger.error("an answer failed", exc_info=error)
         told = internal_error()
+    if run.is_blind:  # errors name models
+        logger.info("an answer that is being compared failed: %s", told.detail)
+        return Ending(status=Status.FAILED, error={"message": "it could not be written", "code": None})
     return Ending(status=Status.FAILED, error={"message": told.detail, "code": told.code})
