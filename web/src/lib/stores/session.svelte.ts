@@ -27,6 +27,7 @@ class Session {
   async load(): Promise<void> {
     try {
       const state = await accounts.session();
+      if (this.state && state.user?.id !== this.user?.id) tabs.postMessage(null);
       if (this.user && state.user?.id !== this.user.id) return this.#leave();
       await this.#greet(state);
       this.state = state;
@@ -35,13 +36,6 @@ class Session {
     } catch {
       this.isAway = true;
     }
-  }
-
-  /** Raises ApiError where the server does not let them in. */
-  async enter(how: () => Promise<unknown>): Promise<void> {
-    await how();
-    await this.load();
-    tabs.postMessage(null);
   }
 
   /** Has the app speak `to` them from here on, in every browser; null: as each browser prefers. */
