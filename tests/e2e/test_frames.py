@@ -52,7 +52,7 @@ IMAGE = Path(__file__).parents[2] / "docs" / "images" / "app-phone.png"
 
 @pytest.fixture
 def asked(browser: Browser, site: Site, signed_in: dict[str, Any]) -> Iterator[tuple[Page, list[str]]]:
-    """A page, and what it really asked other sites for. It reports what it was kept from, which is not an error here."""
+    """A page, and what it really asked other sites for. What it was kept from it reports, and that is right here."""
     site.model.answers.clear()
     requests: list[str] = []
 

@@ -56,7 +56,8 @@ def test_files_go_along_with_a_message(site: Site, page: Page) -> None:
     answered(page, "Hello there.")
     expect(chips).to_have_count(0)
     assert site.model.questions[-1] == (
-        'What is in them?\n\n```csv file="data.csv"\na,b\n1,2\n```\n\n````markdown file="notes.md"\n```\nGrün\n```\n````'
+        'What is in them?\n\n```csv file="data.csv"\na,b\n1,2\n```\n\n'
+        '````markdown file="notes.md"\n```\nGrün\n```\n````'
     )
     question = turns(page).first
     expect(question.locator("p")).to_have_text("What is in them?")
@@ -191,7 +192,11 @@ def _long(route: Route, count: int) -> None:
     for number in range(1, count // 2):
         for one in (question, answer):
             id = f"{number:08x}{one['id'][8:]}"
-            text = f"Question {number}" if one is question else f"Answer {number}.\n\n- one\n- two\n\n```python\nx = 1\n```\n"
+            text = (
+                f"Question {number}"
+                if one is question
+                else f"Answer {number}.\n\n- one\n- two\n\n```python\nx = 1\n```\n"
+            )
             parent = tree["messages"][-1]["id"]
             tree["messages"].append(one | {"id": id, "parent_id": parent, "content": text})
     tree["current_leaf_id"] = tree["messages"][-1]["id"]
@@ -213,8 +218,11 @@ def test_a_conversation_of_a_thousand_messages_stays_light(site: Site, page: Pag
         place = main.evaluate(
             """view => {
                 const top = view.getBoundingClientRect().top;
-                window.seen = [...view.querySelectorAll('article')].find(turn => turn.getBoundingClientRect().bottom > top + 300);
-                window.scrolled = new Promise(done => view.addEventListener('scroll', () => setTimeout(done, 40), { once: true }));
+                const isSeen = turn => turn.getBoundingClientRect().bottom > top + 300;
+                window.seen = [...view.querySelectorAll('article')].find(isSeen);
+                window.scrolled = new Promise(done => {
+                    view.addEventListener('scroll', () => setTimeout(done, 40), { once: true });
+                });
                 return window.seen.getBoundingClientRect().top;
             }"""
         )
@@ -247,8 +255,9 @@ def test_sentences_are_announced_once(site: Site, page: Page) -> None:
         """() => {
             window.said = [];
             const region = document.querySelector('.conversation > [aria-live]');
-            const note = changes => changes.forEach(({ addedNodes }) => addedNodes.forEach(node => said.push(node.textContent)));
-            new MutationObserver(note).observe(region, { childList: true, subtree: true, characterData: true });
+            const note = ({ addedNodes }) => addedNodes.forEach(node => said.push(node.textContent));
+            const all = { childList: true, subtree: true, characterData: true };
+            new MutationObserver(changes => changes.forEach(note)).observe(region, all);
         }"""
     )
     ask(page, "A list")
