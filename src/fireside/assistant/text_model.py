@@ -62,6 +62,8 @@ class TextModel:
         self.engine = engine
         self.chat_template = chat_template
         self.defaults = defaults
+        self.answering = 0
+        """Answers in the making."""
         self._model_context = context_length
         self._grammars = GrammarChecker(grammar_timeout)
         supports_tools = chat_template is not None and chat_template.supports_tools
@@ -126,6 +128,21 @@ class TextModel:
         Closing the iterator cancels the request in the engine. Raises PromptError (ContextLengthExceeded) before the
         engine hears of the request, and what `EngineClient.generate` raises.
         """
+        self.answering += 1
+        try:
+            async with aclosing(self._generate(prompt, options, request_id, prompt_ids)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self.answering -= 1
+
+    async def _generate(
+        self,
+        prompt: Prompt,
+        options: TextOptions,
+        request_id: str | None,
+        prompt_ids: tuple[int, ...] | None,
+    ) -> AsyncGenerator[TextChunk, None]:
         _check_stop_strings(options.stop)
         if prompt_ids is None:
             prompt_ids = await self.encode(prompt)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from sqlalchemy import delete, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from fireside.server.accounts import audit
 from fireside.server.accounts.administration import new_link
@@ -74,6 +75,6 @@ class Accounts:
             try:
                 async with self.database.session() as session:
                     await audit.prune(session, self.settings.audit_days)
-            except Exception:  # tomorrow is another day
-                logger.exception("the audit log could not be pruned")
+            except SQLAlchemyError as error:  # tomorrow is another day
+                logger.warning("the audit log could not be pruned: %s", getattr(error, "orig", None) or error)
             await asyncio.sleep(_PRUNE_SECONDS)

@@ -1,14 +1,16 @@
 /** Who is here, and how they come in. */
 
 import * as accounts from '../api/accounts';
-import { whenSignedOut } from '../api/http';
+import { ApiError, whenSignedOut } from '../api/http';
 import { locale } from '../locale/locale.svelte';
+import { keep, keepFor, kept } from '../offline/kept';
 import { negotiate, type Locale } from '../locale/negotiate';
 import { forgetDraftsOfOthers } from './drafts';
 import type { ProfileChange, SessionState, User } from '../api/types';
 
 /** Tells the other tabs that somebody came or went: what they show may be another person's. */
 const tabs = new BroadcastChannel('fireside:session');
+const SESSION = '/api/session';
 
 class Session {
   state = $state.raw<SessionState | null>(null);
@@ -26,15 +28,28 @@ class Session {
 
   async load(): Promise<void> {
     try {
-      const state = await accounts.session();
+      const state = await this.#ask();
       if (this.state && state.user?.id !== this.user?.id) tabs.postMessage(null);
       if (this.user && state.user?.id !== this.user.id) return this.#leave();
       await this.#greet(state);
       this.state = state;
       this.isAway = false;
       if (state.user) forgetDraftsOfOthers(state.user.id);
+      await keepFor(state.user?.id ?? null);
+      if (state.user) void keep(SESSION, state);
     } catch {
       this.isAway = true;
+    }
+  }
+
+  /** Without a network, who was here last. */
+  async #ask(): Promise<SessionState> {
+    try {
+      return await accounts.session();
+    } catch (error) {
+      const state = error instanceof ApiError && error.isOffline ? await kept<SessionState>(SESSION) : undefined;
+      if (!state) throw error;
+      return state;
     }
   }
 
@@ -53,6 +68,7 @@ class Session {
     await accounts.signOut();
     forgetDraftsOfOthers(null);
     tabs.postMessage(null);
+    await keepFor(null);
     locale.forget();
     this.#leave();
   }

@@ -12,16 +12,16 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import delete, select, update
-from sqlalchemy.exc import DBAPIError
 
 from fireside.server.chat.runs.answering import Answered, write_answer
-from fireside.server.chat.runs.journal import UNSTORABLE, Journal, is_for_good, write_endings
+from fireside.server.chat.runs.journal import UNSTORABLE, Journal, write_endings
 from fireside.server.chat.runs.live import Ending, LiveRun, encode, frame
 from fireside.server.chat.runs.plan import Plan
 from fireside.server.chat.runs.titles import write_title
 from fireside.server.chat.tables import Conversation, JournalEntry, Message, Run, Status
 from fireside.server.db.base import now
 from fireside.server.db.database import Database
+from fireside.server.db.trouble import may_pass
 from fireside.server.errors import ApiError, as_api_error, internal_error
 from fireside.server.metrics import Metrics
 from fireside.server.registry import ModelRegistry
@@ -33,6 +33,10 @@ MAX_TEMPORARY_KEPT = 32  # of one person, for those ten minutes
 
 _PRUNE_SECONDS = 3600.0
 _INTERRUPTED = {"message": "the server was stopped while this was written", "code": "interrupted"}
+_UNLOADED = {
+    "message": "an administrator unloaded the model while this was written; another can continue it",
+    "code": "model_unloaded",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ class RunHub:
     async def close(self) -> None:
         """Ends every run as interrupted, with what it has written so far."""
         for run in self._runs.values():
-            self._end(run, Status.INTERRUPTED)
+            self._end(run, Status.INTERRUPTED, _INTERRUPTED)
         tasks = [run.task for run in self._runs.values() if run.task is not None] + list(self._background)
         for task in self._background:
             task.cancel()
@@ -80,8 +84,10 @@ class RunHub:
 
     @contextmanager
     def room(self, user_id: str) -> Iterator[None]:
-        """Keeps a place for a run that is to begin within it. Raises `ApiError`: 429 for one who has enough already, 503
-        where nothing can be written any more."""
+        """Keeps a place for a run that is to begin within it.
+
+        Raises `ApiError`: 429 for one who has enough already, 503 where nothing can be written any more.
+        """
         if self._is_taken_over:
             raise ApiError(
                 503, "another server has taken this one's place", type="server_error", code="server_replaced"
@@ -108,6 +114,7 @@ class RunHub:
         run = LiveRun(
             id=plan.run_id,
             user_id=plan.user_id,
+            model=plan.model,
             conversation_id=plan.conversation_id,
             message_id=plan.message_id,
             base_content=content,
@@ -145,6 +152,16 @@ class RunHub:
             if run.user_id == user_id:
                 self._end(run, Status.STOPPED)
 
+    def writing_with(self, model: str) -> int:
+        """How many answers."""
+        return sum(run.model == model and run.ending is None for run in self._runs.values())
+
+    def interrupt(self, model: str) -> None:
+        """Ends all that is written with `model`, which is about to go. What is written stays and can be continued."""
+        for run in self._runs.values():
+            if run.model == model:
+                self._end(run, Status.INTERRUPTED, _UNLOADED)
+
     async def events(self, run_id: str, after: int) -> AsyncGenerator[bytes]:
         """The events behind the one numbered `after`, as server-sent events, up to the last one.
 
@@ -169,9 +186,9 @@ class RunHub:
         model = self._models.get(plan.model)
         return await write_answer(plan, model, self._metrics, lambda event: self._journal.append(run, event))
 
-    def _end(self, run: LiveRun, status: Status) -> None:
+    def _end(self, run: LiveRun, status: Status, because: dict[str, Any] | None = None) -> None:
         if run.ending is None and run.stopped_as is None and run.task is not None:
-            run.stopped_as = status
+            run.stopped_as, run.stopped_because = status, because
             run.task.cancel()
 
     def _ended(self, run: LiveRun, task: asyncio.Task[Answered]) -> None:
@@ -250,7 +267,7 @@ class RunHub:
             async with self._database.session() as session:
                 await write_endings(await session.connection(), [(live, [*lines, encode(live.ending.event)])])
         except Exception as error:
-            if isinstance(error, DBAPIError) and not is_for_good(error):
+            if may_pass(error):
                 raise
             logger.exception("what run %s said cannot be recovered", live.id)
             live.ending = UNSTORABLE
@@ -278,7 +295,7 @@ class RunHub:
 def _ending_of(run: LiveRun, task: asyncio.Task[Answered]) -> Ending:
     if task.cancelled():
         status = run.stopped_as or Status.STOPPED
-        return Ending(status=status, error=_INTERRUPTED if status is Status.INTERRUPTED else None)
+        return Ending(status=status, error=run.stopped_because)
     error = task.exception()
     if error is None:
         answered = task.result()

@@ -74,6 +74,7 @@ class LiveRun:
 
     id: str
     user_id: str
+    model: str = ""  # that it is written with
     conversation_id: str | None = None
     message_id: str | None = None
     base_content: str = ""  # what the message held before, which `said` continues
@@ -83,6 +84,7 @@ class LiveRun:
     lines: list[str] = field(default_factory=list)
     ending: Ending | None = None
     stopped_as: Status | None = None  # what it was told to end as, before it did
+    stopped_because: dict[str, Any] | None = None  # its error then
     is_over: bool = False  # and all of it has been delivered
     task: asyncio.Task[Any] | None = None  # what generates
     created_at: datetime = field(default_factory=now)
