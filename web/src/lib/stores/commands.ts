@@ -11,7 +11,8 @@ import { notices } from './notices.svelte';
 import { router } from './router.svelte';
 import { screen } from './screen.svelte';
 import { session } from './session.svelte';
-import { THEMES, settings } from './settings.svelte';
+import { THEMES } from '../theme';
+import { settings } from './settings.svelte';
 
 export interface Command {
   name: string;
