@@ -32,7 +32,14 @@ WRONG = CREDENTIALS | {"password": "wrong"}
 async def test_the_first_start_makes_one_administrator(app: FastAPI) -> None:
     ada, eve = browser(app), browser(app)
     before = (await ada.get("/api/session")).json()
-    assert before == {"user": None, "needs_setup": True, "sign_up": "invitation", "version": None, "locale": None}
+    assert before == {
+        "user": None,
+        "needs_setup": True,
+        "sign_up": "invitation",
+        "sharing": True,
+        "version": None,
+        "locale": None,
+    }
     token = await context_of(app).accounts.new_setup_token()
     wrong = await eve.post("/api/setup", json=person("Eve", token="wrong"))
     assert code_of(wrong) == (404, "link_not_found")
