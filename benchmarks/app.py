@@ -1,195 +1,121 @@
-"""How does the app hold up when a whole company streams at once?
+"""Is the app light, and does it hold when many use it?
 
-    .venv/bin/python -m benchmarks.app [--people 200] [--rate 30] [--seconds 20] [--json FILE]
+    .venv/bin/python -m benchmarks.app [--only page conversation crowd] [--rounds 5] [--json FILE]
 
-Everybody asks at once and reads their own answer, over HTTP and real sockets, from a server in a process of its own
-with SQLite on disk. The engine is scripted: every request gets a token at a steady pace. A token's delay is from the
-moment when it was due to the moment when its reader has it; reader and server share the machine. Every event is
-checked: none lost, none doubled, the whole text in the database.
+page: requests, bytes and time until one can write, of a first visit with nothing cached, and what the server took to
+start. conversation: nodes, memory and frames of a conversation with 1,000 messages while an answer streams below.
+Both beside Open WebUI where `make peers` has installed it, taking turns, in headless Chromium; answers come from the
+same scripted engine, some hundred tokens a second. crowd: see benchmarks/crowd.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from statistics import quantiles
+from statistics import median
 from typing import Any
 
-import uvloop
+from benchmarks import crowd
+from benchmarks.browsing import FirstPage, LongConversation, chromium, first_page, long_conversation
+from benchmarks.http import BenchmarkError
 from benchmarks.machine import Machine
+from benchmarks.served_apps import PEER, Served, Start, fireside, open_webui, scripted_fireside
 
-_SETTLE_SECONDS = 1.0  # in which what was late by then is caught up with
+from fireside.errors import FiresideError
+from fireside.models.local import DEFAULT_ALIAS, resolve_model
+from fireside.settings import load_settings
 
-
-@dataclass
-class Stream:
-    """What one reader got. arrivals: time.monotonic() and how many characters had come by then."""
-
-    run_id: str = ""
-    conversation_id: str = ""
-    asked: float = 0.0  # when the request that began it was answered
-    arrivals: list[tuple[float, int]] = field(default_factory=list)
-    events: int = 0
-    is_done: bool = False
+PARTS = ("page", "conversation", "crowd")
+_MESSAGES = 1000
 
 
-@dataclass(frozen=True)
-class Result:
-    """Delays in milliseconds. The beginning lasts until a second after everybody's request has been answered."""
-
-    people: int
-    rate: float
-    tokens: int
-    events: int
-    delay_median: float
-    delay_p99: float
-    delay_max: float
-    beginning_seconds: float
-    beginning_delay_p99: float
-    server_cpu_share: float
-    server_peak_mib: float
-    reader_cpu_share: float
-
-
-async def _request(
-    port: int, method: str, path: str, token: str, body: Any = None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    data = b"" if body is None else json.dumps(body).encode()
-    writer.write(
-        f'{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Fireside: 1\r\nCookie: fireside_session="{token}"\r\n'
-        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode()
-        + data
-    )
-    return reader, writer
-
-
-async def _json(port: int, method: str, path: str, token: str, body: Any = None) -> Any:
-    reader, writer = await _request(port, method, path, token, body)
-    answer = await reader.read()
-    writer.close()
-    head, _, content = answer.partition(b"\r\n\r\n")
-    if b" 20" not in head.split(b"\r\n", 1)[0]:
-        raise RuntimeError(answer.decode())
-    return json.loads(content)
+def browse(parts: Iterable[str], rounds: int) -> dict[str, Any]:
+    """Every figure of every round, by app and part."""
+    starts: dict[str, Start] = {}
+    pages: dict[str, list[FirstPage]] = {}
+    conversations: dict[str, list[LongConversation]] = {}
+    with ExitStack() as stack:
+        scripted = stack.enter_context(scripted_fireside(_MESSAGES))
+        visited: list[tuple[Served, Served]] = []  # where the first page is, and the long conversation
+        ours, start = stack.enter_context(fireside(resolve_model(DEFAULT_ALIAS, load_settings()).path))
+        visited.append((ours, scripted))
+        starts[ours.name] = start
+        if PEER.exists():
+            theirs, start = stack.enter_context(open_webui(scripted.url, _MESSAGES))
+            visited.append((theirs, theirs))
+            starts[theirs.name] = start
+        else:
+            print("Open WebUI is not installed: make peers")
+        browser = stack.enter_context(chromium())
+        for _ in range(rounds):
+            for app, with_conversation in visited:
+                if "page" in parts:
+                    pages.setdefault(app.name, []).append(first_page(browser, app))
+                if "conversation" in parts:
+                    measured = long_conversation(browser, with_conversation)
+                    conversations.setdefault(app.name, []).append(measured)
+    return {
+        name: {
+            "start": asdict(start),
+            "page": [asdict(page) for page in pages.get(name, [])],
+            "conversation": [asdict(conversation) for conversation in conversations.get(name, [])],
+        }
+        for name, start in starts.items()
+    }
 
 
-async def _converse(port: int, token: str, begin: asyncio.Barrier) -> Stream:
-    stream = Stream()
-    conversation = await _json(port, "POST", "/api/conversations", token, {"title": "Benchmark"})
-    stream.conversation_id = conversation["id"]
-    await begin.wait()
-    path = f"/api/conversations/{stream.conversation_id}/messages"
-    stream.run_id = (await _json(port, "POST", path, token, {"content": "Hello"}))["run"]["id"]
-    stream.asked = time.monotonic()
-    reader, writer = await _request(port, "GET", f"/api/runs/{stream.run_id}/events", token)
-    rest, characters = b"", 0
-    while data := await reader.read(1 << 16):
-        now = time.monotonic()
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if line.startswith(b"id: "):
-                stream.events += 1
-                if int(line[4:]) != stream.events:
-                    raise RuntimeError(f"event {stream.events} was lost or doubled: {line!r}")
-            elif line.startswith(b"data: "):
-                event = json.loads(line[6:])
-                characters += len(event.get("text", ""))
-                stream.is_done = stream.is_done or event["type"] == "done"
-        stream.arrivals.append((now, characters))
-    writer.close()
-    return stream
-
-
-async def _everybody(port: int, people: list[str], tokens: int) -> list[Stream]:
-    begin = asyncio.Barrier(len(people))
-    streams = await asyncio.gather(*(_converse(port, token, begin) for token in people))
-    for token, stream in zip(people, streams, strict=True):
-        tree = await _json(port, "GET", f"/api/conversations/{stream.conversation_id}", token)
-        written = tree["messages"][1]
-        if not stream.is_done or stream.arrivals[-1][1] != tokens or written["content"] != "x" * tokens:
-            raise RuntimeError(f"an answer is incomplete: {stream.arrivals[-1]}, {written['status']}")
-    return streams
-
-
-def _delays(stream: Stream, due: list[float]) -> list[tuple[float, float]]:
-    """When each token was due, and how late it came."""
-    delays: list[tuple[float, float]] = []
-    for arrived, characters in stream.arrivals:
-        delays += [(time_due, 1000 * (arrived - time_due)) for time_due in due[len(delays) : characters]]
-    return delays
-
-
-def measure(people: int, rate: float, seconds: float) -> Result:
-    tokens = round(rate * seconds)
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, "-m", "benchmarks.paced_app", str(rate), str(tokens), str(people), home]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdin is not None and server.stdout is not None
-            started = json.loads(server.stdout.readline())
-            begin, begin_cpu = time.monotonic(), time.process_time()
-            before = _cpu_seconds(started["pid"])
-            streams = uvloop.run(_everybody(started["port"], started["people"], tokens))
-            wall, used = time.monotonic() - begin, _cpu_seconds(started["pid"]) - before
-            reader_cpu = time.process_time() - begin_cpu
-            server.stdin.close()
-            ended = json.loads(server.stdout.readline())
-    delays = [delay for stream in streams for delay in _delays(stream, ended["due"][stream.run_id])]
-    assert len(delays) == people * tokens
-    all_asked = max(stream.asked for stream in streams) + _SETTLE_SECONDS
-    beginning = [delay for due, delay in delays if due < all_asked] or [0.0]
-    steady = [delay for due, delay in delays if due >= all_asked]
-    percentiles = quantiles(steady, n=100)
-    return Result(
-        people=people,
-        rate=rate,
-        tokens=len(delays),
-        events=sum(stream.events for stream in streams),
-        delay_median=percentiles[49],
-        delay_p99=percentiles[98],
-        delay_max=max(steady),
-        beginning_seconds=all_asked - begin,
-        beginning_delay_p99=quantiles(beginning, n=100)[98] if len(beginning) > 1 else beginning[0],
-        server_cpu_share=used / wall,
-        server_peak_mib=ended["peak_mib"],
-        reader_cpu_share=reader_cpu / wall,
-    )
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def report(apps: dict[str, Any]) -> str:
+    rows: list[tuple[str, str, str, float]] = [
+        ("server ready, s", "start", "ready_seconds", 1),
+        ("server ready, CPU-seconds", "start", "cpu_seconds", 1),
+        ("server resident, MB", "start", "resident_bytes", 1e6),
+        ("first page, requests", "page", "requests", 1),
+        ("first page, kB received", "page", "received_bytes", 1e3),
+        ("first page, ready to write, s", "page", "ready_seconds", 1),
+        ("1,000 messages, DOM nodes", "conversation", "nodes", 1),
+        ("1,000 messages, heap, MB", "conversation", "heap_bytes", 1e6),
+        ("1,000 messages, median frame, ms", "conversation", "frame_ms", 1),
+        ("1,000 messages, 95 % of frames, ms", "conversation", "frame_p95_ms", 1),
+    ]
+    lines = [f"{'median':36}" + "".join(f"{name:>14}" for name in apps)]
+    for title, part, key, unit in rows:
+        values = []
+        for figures in apps.values():
+            found = figures[part] if isinstance(figures[part], list) else [figures[part]]
+            values.append(f"{median(one[key] for one in found) / unit:14,.2f}" if found else f"{'':>14}")
+        lines.append(f"{title:36}" + "".join(values))
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=30.0, help="tokens per second and person")
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--rounds", type=int, default=5, help="visits of each page")
+    parser.add_argument("--people", type=int, default=200, help="in the crowd")
+    parser.add_argument("--rate", type=float, default=30.0, help="tokens per second and person of the crowd")
+    parser.add_argument("--seconds", type=float, default=20.0, help="that each of the crowd's answers takes")
     parser.add_argument("--json", type=Path, help="write the figures here")
-    arguments = parser.parse_args()
-    machine = Machine.here()
-    print(machine)
-    result = measure(arguments.people, arguments.rate, arguments.seconds)
-    print(
-        f"{result.people} people at {result.rate:g} tokens/s: {result.tokens:,} tokens in {result.events:,} events, "
-        f"none lost\ndelay added by the server: median {result.delay_median:.0f} ms, p99 {result.delay_p99:.0f} ms, "
-        f"most {result.delay_max:.0f} ms\n"
-        f"while they all asked at once, which took {result.beginning_seconds:.1f} s: p99 "
-        f"{result.beginning_delay_p99:.0f} ms\nserver: {result.server_cpu_share:.2f} processors, "
-        f"{result.server_peak_mib:.0f} MiB; readers: {result.reader_cpu_share:.2f} processors"
-    )
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"machine": asdict(machine), **asdict(result)}, indent=2))
+    options = parser.parse_args()
+
+    facts: dict[str, Any] = {"machine": asdict(Machine.here())}
+    print(Machine.here())
+    if {"page", "conversation"} & set(options.only):
+        facts["apps"] = browse(options.only, options.rounds)
+        print(report(facts["apps"]))
+    if "crowd" in options.only:
+        result = crowd.measure(options.people, options.rate, options.seconds)
+        facts["crowd"] = asdict(result)
+        print(result)
+    if options.json is not None:
+        options.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (FiresideError, BenchmarkError, OSError) as error:
+        raise SystemExit(f"benchmarks.app: {error}") from None

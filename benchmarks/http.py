@@ -145,13 +145,13 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 @contextmanager
-def served(model: Path) -> Iterator[tuple[str, int, float]]:
+def served(model: Path, home: Path) -> Iterator[tuple[str, int, float]]:
     """`fireside serve`, once it is ready: its address, process id, and when it was started."""
-    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+") as log:
         started = time.perf_counter()
         server = subprocess.Popen(
             [sys.executable, "-m", "fireside.cli.main", "serve", "--port", "0", "--model", str(model.resolve())],
-            env=os.environ | {"FIRESIDE_HOME": home}, stdout=subprocess.PIPE, stderr=log, text=True,
+            env=os.environ | {"FIRESIDE_HOME": str(home)}, stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
         try:
             assert server.stdout is not None
@@ -166,7 +166,7 @@ def served(model: Path) -> Iterator[tuple[str, int, float]]:
 
 
 def start_once(model: Path) -> Start:
-    with served(model) as (url, process, started):
+    with tempfile.TemporaryDirectory() as home, served(model, Path(home)) as (url, process, started):
         ready = time.perf_counter() - started
         stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         status = first_fields(Path(f"/proc/{process}/status"))
@@ -223,7 +223,8 @@ def main() -> None:
             model = resolve_model(options.model, load_settings())
             facts["model"] = model.name
             starts = [start_once(model.path) for _ in range(options.starts)]
-            url, _, _ = stack.enter_context(served(model.path))
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            url, _, _ = stack.enter_context(served(model.path, home))
         chance = random.Random(0)
         uvloop.run(drive(url, options.key, 1, 8, chance))  # warms up
         levels = [uvloop.run(drive(url, options.key, n, options.tokens, chance)) for n in options.clients]

@@ -68,7 +68,7 @@ def test_unknown_key_names_the_file_and_the_nearest(home: Path) -> None:
 
 def test_unknown_key_unlike_any_lists_all(home: Path) -> None:
     (home / "fireside.toml").write_text("zzzzqqqq = 3\n")
-    with pytest.raises(SettingsError, match=r"known: api_keys, database_url, device,.*threads"):
+    with pytest.raises(SettingsError, match=r"known: api_keys, audit_days, database_url, device,.*threads"):
         load_settings()
 
 

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     sharing: bool = Field(True, description="People may share conversations by link, with whoever has the link.")
     session_days: int = Field(30, ge=1, le=365, description="Days after which a browser has to sign in again.")
 
+    audit_days: int = Field(365, ge=1, le=36_500, description="Days that the audit log is kept.")
+
     # What
     model: str = Field("smollm2-135m", min_length=1, description="The default model: a name, or a path.")
     map_unknown_models: bool = Field(

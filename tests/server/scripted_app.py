@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,11 +16,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from fireside.assistant.text_model import TextModel
-from fireside.engine.messages import GenerationRequest
+from fireside.engine.memory import MemoryNeed
+from fireside.engine.messages import EngineInfo, GenerationRequest
 from fireside.engine.scripted import ScriptedAnswer, ScriptedClient
-from fireside.models.local import GenerationDefaults
+from fireside.models.config import config_from_hf
+from fireside.models.local import DamagedModel, GenerationDefaults, LocalModel
 from fireside.server.app import create_app
 from fireside.server.registry import ModelRegistry
+from fireside.server.serving.library import Library
 from fireside.settings import Settings
 from fireside.tokenizers.chat_template import ChatTemplate
 from fireside.tokenizers.tokenizer import Tokenizer
@@ -104,23 +107,82 @@ class Scripted:
         return byte_tokenizer().decode(self.client.requests[index].prompt_ids, skip_special_tokens=False)
 
 
-def scripted_app(script: Scripted, **settings: object) -> FastAPI:
-    """In a home of its own, which lasts as long as the app, unless `home` says otherwise."""
+def scripted_model(name: str, client: ScriptedClient, context_length: int = 2048) -> TextModel:
+    return TextModel(
+        name=name,
+        tokenizer=byte_tokenizer(),
+        engine=client,
+        chat_template=ChatTemplate(CHAT_TEMPLATE, bos_token=None, eos_token="<|im_end|>"),
+        context_length=context_length,
+        defaults=GenerationDefaults(eos_token_ids=(IM_END,)),
+        version=f"weights of {name}",
+    )
+
+
+class ScriptedLibrary(Library):
+    """Models that answer as `scripts` say. free: bytes of memory; each model takes `NEED`."""
+
+    NEED = MemoryNeed(weights=1_000_000_000, per_token=10_000, context=2048)
+
+    def __init__(self, settings: Settings, scripts: dict[str, Scripted], *, free: int = 100_000_000_000) -> None:
+        super().__init__(settings)
+        self.scripts = scripts
+        self.free = free
+        self.caches: dict[str, int | None] = {}
+        self.opened: dict[str, ScriptedClient] = {}
+
+    def models(self) -> dict[str, LocalModel | DamagedModel]:
+        return super().models() | {name: _on_disk(name) for name in self.scripts}
+
+    def need(self, model: LocalModel, like: EngineInfo | None) -> MemoryNeed:
+        return self.NEED
+
+    def free_memory(self) -> int:
+        return self.free
+
+    def open(self, model: LocalModel, cache: int | None) -> TextModel:
+        self.caches[model.name] = cache
+        script = self.scripts[model.name]
+        self.opened[model.name] = client = ScriptedClient(script._next)
+        return scripted_model(model.name, client)
+
+
+def _on_disk(name: str) -> LocalModel:
+    config = config_from_hf(
+        {
+            "model_type": "llama", "vocab_size": 258, "hidden_size": 64, "intermediate_size": 128,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 2048,
+        },
+        name,
+    )  # fmt: skip
+    return LocalModel(
+        name=name, path=Path(name), format="gguf", config=config, generation=GenerationDefaults(eos_token_ids=()),
+        chat_template=None, weight_type="Q4_0", size_bytes=1_000_000, license="apache-2.0",
+    )  # fmt: skip
+
+
+def scripted_app(
+    script: Scripted,
+    *,
+    others: Mapping[str, Scripted] | None = None,
+    library: dict[str, Scripted] | None = None,
+    context_length: int = 2048,
+    **settings: object,
+) -> FastAPI:
+    """In a home of its own, which lasts as long as the app, unless `home` says otherwise.
+
+    others: more models. library: those that can be loaded as well.
+    """
     folder = None
     if "home" not in settings:
         folder = TemporaryDirectory(prefix="fireside-test-")
         settings["home"] = Path(folder.name)
         (Path(folder.name) / "fireside.db").write_bytes(migrated_sqlite())
     made = Settings(**settings)  # type: ignore[arg-type]
-    model = TextModel(
-        name=MODEL,
-        tokenizer=byte_tokenizer(),
-        engine=script.client,
-        chat_template=ChatTemplate(CHAT_TEMPLATE, bos_token=None, eos_token="<|im_end|>"),
-        context_length=2048,
-        defaults=GenerationDefaults(eos_token_ids=(IM_END,)),
-    )
-    app = create_app(made, registry=ModelRegistry([model], map_unknown=made.map_unknown_models))
+    served = {MODEL: script, **(others or {})}
+    models = [scripted_model(name, one.client, context_length) for name, one in served.items()]
+    registry = ModelRegistry(models, map_unknown=made.map_unknown_models)
+    app = create_app(made, registry=registry, library=ScriptedLibrary(made, library or {}))
     app.state.folder = folder
     return app
 

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 
-const ROOTS = ['index.html', 'messages', 'package-lock.json', 'package.json', 'public', 'src', 'svelte.config.js', 'vite.config.ts'];
+const ROOTS = ['assets', 'index.html', 'messages', 'package-lock.json', 'package.json', 'project.inlang/settings.json', 'public', 'scripts', 'src', 'svelte.config.js', 'vite.config.ts', 'vite.frame.config.ts'];
 
 /** Every file at or below `path`, without specs and what Paraglide compiles out of `messages`. */
 function files(path) {

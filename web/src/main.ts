@@ -2,8 +2,6 @@ import { mount } from 'svelte';
 import App from './App.svelte';
 import './app.css';
 import './prose.css';
-import { getLocale, getTextDirection } from './paraglide/runtime.js';
+import { locale } from './lib/locale/locale.svelte';
 
-document.documentElement.lang = getLocale();
-document.documentElement.dir = getTextDirection();
-mount(App, { target: document.getElementById('app')! });
+void locale.start().then(() => mount(App, { target: document.getElementById('app')! }));

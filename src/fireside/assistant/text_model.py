@@ -41,7 +41,7 @@ class TextModel:
 
     name: how clients call it. context_length: tokens of prompt and answer together, as the model has it; the engine may
     hold less. defaults: how the model's authors want it sampled. grammar_timeout: seconds that trying out one grammar
-    may take.
+    may take. version: a digest of its files, by which an answer says which weights wrote it.
     """
 
     def __init__(
@@ -54,12 +54,16 @@ class TextModel:
         context_length: int,
         defaults: GenerationDefaults,
         grammar_timeout: float = 5.0,
+        version: str | None = None,
     ) -> None:
         self.name = name
+        self.version = version
         self.tokenizer = tokenizer
         self.engine = engine
         self.chat_template = chat_template
         self.defaults = defaults
+        self.answering = 0
+        """Answers in the making."""
         self._model_context = context_length
         self._grammars = GrammarChecker(grammar_timeout)
         supports_tools = chat_template is not None and chat_template.supports_tools
@@ -87,6 +91,7 @@ class TextModel:
             context_length=min(own, max_context or own),
             defaults=model.generation,
             grammar_timeout=grammar_timeout,
+            version=model.version(),
         )
 
     @property
@@ -123,6 +128,21 @@ class TextModel:
         Closing the iterator cancels the request in the engine. Raises PromptError (ContextLengthExceeded) before the
         engine hears of the request, and what `EngineClient.generate` raises.
         """
+        self.answering += 1
+        try:
+            async with aclosing(self._generate(prompt, options, request_id, prompt_ids)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self.answering -= 1
+
+    async def _generate(
+        self,
+        prompt: Prompt,
+        options: TextOptions,
+        request_id: str | None,
+        prompt_ids: tuple[int, ...] | None,
+    ) -> AsyncGenerator[TextChunk, None]:
         _check_stop_strings(options.stop)
         if prompt_ids is None:
             prompt_ids = await self.encode(prompt)

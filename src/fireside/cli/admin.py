@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeVar
 
 import typer
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from fireside.server.accounts.accounts import Accounts
     from fireside.server.accounts.tables import User
 
-app = typer.Typer(help="People, links and backups of the app.", no_args_is_help=True)
+app = typer.Typer(help="People, links, feedback and backups of the app.", no_args_is_help=True)
 
 _Result = TypeVar("_Result")
 
@@ -126,6 +129,40 @@ def backup() -> None:
             return str(await accounts.database.back_up())
 
     typer.echo(_run(run()))
+
+
+@app.command("export-feedback")
+def export_feedback(
+    form: Annotated[
+        Literal["sft", "dpo", "kto"], typer.Option("--format", help="Examples, pairs, or single answers with a label.")
+    ] = "sft",
+    output: Annotated[Path | None, typer.Option(help="A new file to write to; by default the terminal.")] = None,
+    weak: Annotated[
+        bool, typer.Option(help="Answers that were given again count, even if nobody said which one is better.")
+    ] = False,
+) -> None:
+    """Write the feedback whose givers consent as JSON lines, for fireside finetune."""
+
+    from fireside.errors import FiresideError
+
+    async def run(out: BinaryIO) -> None:
+        from fireside.server.accounts import audit
+        from fireside.server.feedback.export import export
+
+        async with _accounts() as accounts:
+            async for line in export(accounts.database, form, weak=weak):
+                out.write(line)
+            async with accounts.database.session() as session:
+                audit.note(session, "feedback_exported", by=None, address=None, format=form)
+
+    if output is None:
+        return _run(run(sys.stdout.buffer))
+    try:
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # what people wrote is in it
+    except OSError as error:
+        raise FiresideError(f"{output} cannot be written: {error.strerror}") from error
+    with os.fdopen(file, "wb") as out:
+        _run(run(out))
 
 
 @asynccontextmanager

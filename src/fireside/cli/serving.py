@@ -20,8 +20,10 @@ from fireside.cli.preparing import find_or_fetch, prepare_home
 from fireside.engine.client import EngineClient
 from fireside.engine.messages import EngineInfo
 from fireside.engine.supervisor import WorkerClient
-from fireside.errors import FiresideError
-from fireside.models.local import DEFAULT_ALIAS, LocalModel
+from fireside.errors import FiresideError, ModelError
+from fireside.models.local import DEFAULT_ALIAS, LocalModel, resolve_model
+from fireside.models.names import is_model_name
+from fireside.server.serving.remembered import remembered_default
 from fireside.settings import Settings
 
 if sys.platform != "win32":
@@ -43,7 +45,7 @@ def run_server(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     with bind(settings.host, settings.port) as listener:  # first: a taken port is no reason to fetch and load a model
         prepare_home(settings)
-        model = find_or_fetch(DEFAULT_ALIAS, settings)
+        model = _first_model(settings)
         typer.echo(f"loading {model.name} …", err=True)
         try:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -52,12 +54,26 @@ def run_server(settings: Settings) -> None:
             typer.echo("Fireside has stopped.", err=True)
 
 
+def _first_model(settings: Settings) -> LocalModel:
+    """The default: that which an administrator chose in the app, or else the settings'."""
+    if (chosen := remembered_default(settings)) is not None and is_model_name(chosen):
+        try:
+            return resolve_model(chosen, settings)
+        except ModelError as error:
+            typer.echo(f"the default model that was chosen in the app cannot be used: {error}", err=True)
+    return find_or_fetch(DEFAULT_ALIAS, settings)
+
+
 async def _serve(model: LocalModel, settings: Settings, listener: socket.socket) -> None:
-    engine = WorkerClient.for_model(model, settings)
+    # A draft model has the tokenizer of the model that the settings name.
+    own = settings if model.name == settings.model else settings.model_copy(update={"draft_model": None})
+    engine = WorkerClient.for_model(model, own)
     await engine.start()  # the app's own start finds it started
     try:
         server, context = await asyncio.to_thread(_build_server, model, engine, settings)
-        await context.database.open()  # the app's own start finds it open; here its failure is one sentence
+        # The app's own start finds it open and taken; here a failure is one sentence.
+        await context.database.open()
+        await context.database.take()
     except BaseException:
         await engine.close()
         raise

@@ -33,4 +33,11 @@ def build_server(model: LocalModel, engine: EngineClient, settings: Settings) ->
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    return uvicorn.Server(config), app.state.context
+    server = uvicorn.Server(config)
+    context: Context = app.state.context
+
+    def end() -> None:
+        server.should_exit = True
+
+    context.runs.on_taken_over = end
+    return server, context

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import torch
 
+from fireside.engine.memory import CACHE_SHARE, CACHE_TOKENS, cache_bytes_per_token
 from fireside.engine.messages import WorkerConfig
 from fireside.engine.native_runner import NativeRunner, native_shape
 from fireside.engine.resources import available_cores, available_memory
@@ -23,11 +24,6 @@ from fireside.models.config import ModelConfig
 from fireside.models.decoder import load_decoder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-# Unless told otherwise the cache takes a quarter of the free memory, and no more than so many tokens: enough for 32
-# conversations of 2,048. Pages are only touched when they are used.
-_CACHE_SHARE = 4
-_CACHE_TOKENS = 65_536
-
 log = logging.getLogger(__name__)
 
 
@@ -113,15 +109,11 @@ def _num_blocks(
     models: list[ModelConfig], config: WorkerConfig, max_context: int, cache_dtype: torch.dtype, free: int
 ) -> int:
     """`models`: all that keep keys and values in every block. `free`: bytes of memory that the weights leave."""
-    scale = 4 if cache_dtype == torch.int8 else 0  # bytes beside each head
-    per_token = sum(
-        2 * model.num_hidden_layers * model.num_key_value_heads * (model.head_dim * cache_dtype.itemsize + scale)
-        for model in models
-    )
+    per_token = cache_bytes_per_token(models, str(cache_dtype).removeprefix("torch."))
     if config.kv_cache_memory is not None:
         tokens = config.kv_cache_memory // per_token
     else:
-        tokens = min(max(0, free) // _CACHE_SHARE // per_token, max(_CACHE_TOKENS, max_context))
+        tokens = min(max(0, free) // CACHE_SHARE // per_token, max(CACHE_TOKENS, max_context))
     blocks = int(tokens) // BLOCK_SIZE
     if blocks < 2:
         raise ModelError(

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ from fireside.errors import ModelError
 from fireside.gguf import GGUFFile
 from fireside.models.adapter import is_adapter, open_base
 from fireside.models.config import ModelConfig, config_from_hf
+from fireside.models.digest import content_digest
 from fireside.models.fields import Fields
 from fireside.models.gguf_config import config_from_gguf_file
 from fireside.models.json_file import read_json, read_text
@@ -74,6 +76,11 @@ class LocalModel:
     size_bytes: int
     license: str | None
     base: LocalModel | None = None
+
+    def version(self) -> str:
+        """A digest of what decides its answers, by samples of large files: the same for a copy."""
+        own = content_digest(self.path)
+        return own if self.base is None else sha256(f"{own} {self.base.version()}".encode()).hexdigest()
 
     def load_tokenizer(self) -> Tokenizer:
         """Raises `ModelError` if there is none that can be used."""

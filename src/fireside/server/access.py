@@ -32,10 +32,10 @@ from fireside.server.errors import ApiError
 
 # Load balancers probe the first two and hold no keys; both answer with one word. The page holds no data.
 # /version and /metrics tell an attacker too much to be here.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/", "/sw.js", "/manifest.webmanifest"})
 
 # The first parts of the page's paths, which hold no data either.
-PAGE_FOLDERS = frozenset({"assets", "c", "continue", "join", "reset", "settings", "setup"})
+PAGE_FOLDERS = frozenset({"admin", "assets", "c", "continue", "join", "reset", "settings", "setup"})
 
 # What people share with whoever has a link; the secret in the link is what lets in.
 SHARED_FOLDER = "s"
@@ -93,7 +93,10 @@ class AccessMiddleware:
                 await send({"type": "websocket.close", "code": 1008, "reason": error.detail})
             return
         scope.setdefault("state", {})["identity"] = identity
-        await self._app(scope, receive, send)
+        if identity is None or identity.user is None or scope["type"] != "http":
+            await self._app(scope, receive, send)
+        else:
+            await self._context.watch.serve(identity, self._app, scope, receive, send)
 
     async def _identify(self, method: str, path: str, scheme: str, headers: Headers) -> Identity | None:
         """Raises `ApiError` if this request may not come in."""

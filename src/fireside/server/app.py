@@ -24,20 +24,25 @@ from fireside.server.chat import projects, prompts
 from fireside.server.chat.routes import conversations, messages, runs
 from fireside.server.chat.schemas import RunEventOut
 from fireside.server.deps import Context
+from fireside.server.feedback import admin_routes as feedback_admin
+from fireside.server.feedback import routes as feedback
 from fireside.server.metrics import MetricsMiddleware
 from fireside.server.moving import routes as moving
 from fireside.server.registry import ModelRegistry, open_models
+from fireside.server.serving import routes as serving
+from fireside.server.serving.library import Library
 from fireside.server.sharing import routes as sharing
 from fireside.settings import Settings
 
 
-def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> FastAPI:
+def create_app(settings: Settings, *, registry: ModelRegistry | None = None, library: Library | None = None) -> FastAPI:
     """The ASGI application. Its lifespan opens the database and starts the engines, without waiting for them.
 
-    `registry` defaults to the models that `settings` name, each with a worker process of its own.
+    `registry` defaults to the models that `settings` name, each with a worker process of its own; `library` to the
+    models in the home folder, which administrators can load as well.
     Raises `ModelError` if the default model cannot be used, `DatabaseError` for an unusable `database_url`.
     """
-    context = Context(settings, registry or open_models(settings))
+    context = Context(settings, registry or open_models(settings), library)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -48,6 +53,9 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
             await context.models.start()
             stack.push_async_callback(context.runs.close)
             await context.runs.start()
+            stack.push_async_callback(context.served.close)
+            await context.served.start()
+            await stack.enter_async_context(context.accounts.pruned())
             stack.push_async_callback(context.imports.close)
             await context.imports.start()
             yield
@@ -82,6 +90,9 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None) -> 
         projects.router,
         prompts.router,
         chat_models.router,
+        serving.router,
+        feedback.router,
+        feedback_admin.router,
         sharing.router,
         sharing.page_router,
         moving.router,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -16,11 +17,14 @@ from starlette.responses import Response
 
 from fireside.assistant.errors import PromptError
 from fireside.engine.client import EngineBusy, EngineError, EngineUnavailable, RequestRejected
+from fireside.server.db.trouble import may_pass
 
 RETRY_AFTER_RESTART = 5  # seconds; about what a worker takes to start with a warm disk
 
 _CODES_OF_REJECTION = {"context_length": "context_length_exceeded", "grammar": "invalid_grammar"}
 _PARAMS_OF_REJECTION = {"context_length": "messages", "grammar": "response_format"}
+
+logger = logging.getLogger(__name__)
 
 
 class ErrorDetail(BaseModel):
@@ -99,6 +103,15 @@ def as_api_error(exc: Exception) -> ApiError | None:
                 str(exc),
                 type="server_error",
                 code="engine_unavailable",
+                headers={"Retry-After": str(RETRY_AFTER_RESTART)},
+            )
+        case exc if may_pass(exc):
+            logger.error("the database cannot be used just now: %s", getattr(exc, "orig", None) or exc)
+            return ApiError(
+                503,
+                "the database cannot be used just now, so nothing was changed; try again shortly",
+                type="server_error",
+                code="database_unavailable",
                 headers={"Retry-After": str(RETRY_AFTER_RESTART)},
             )
         case RequestRejected():

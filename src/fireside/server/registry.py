@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from fireside.assistant.text_model import TextModel
 from fireside.engine.client import EngineClient
@@ -15,21 +16,45 @@ from fireside.settings import Settings
 
 
 class ModelRegistry:
-    """The models that are served. The first is the default.
+    """The models that are served, which may change while requests run: a request holds the model that it got.
 
-    `map_unknown` lets any other name mean the default model too, for clients with a name built in.
+    The first is the default. `map_unknown` lets any other name mean the default model too, for clients with a name
+    built in. parameters: by name, how the app's answers are made where neither person nor conversation says.
     """
 
     def __init__(self, models: Iterable[TextModel], *, map_unknown: bool = False) -> None:
         self._models = {model.name: model for model in models}
         if not self._models:
             raise ValueError("a registry needs at least one model")
-        self.default = next(iter(self._models.values()))
+        self._default = next(iter(self._models))
         self.map_unknown = map_unknown
+        self.parameters: dict[str, dict[str, Any]] = {}
         self.created = int(time.time())  # what `GET /v1/models` says; a file's date would change with every copy
 
+    @property
+    def default(self) -> TextModel:
+        return self._models[self._default]
+
+    def put(self, model: TextModel) -> None:
+        """From now on it answers to its name."""
+        self._models[model.name] = model
+
+    def take(self, name: str) -> TextModel:
+        """From now on nobody gets it. Not for the default."""
+        assert name != self._default
+        return self._models.pop(name)
+
+    def make_default(self, name: str) -> None:
+        assert name in self._models
+        self._default = name
+
     def __iter__(self) -> Iterator[TextModel]:
-        return iter(self._models.values())
+        """The default first, then as they came."""
+        yield self.default
+        yield from [model for name, model in self._models.items() if name != self._default]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._models
 
     def knows(self, name: str) -> bool:
         return name == DEFAULT_ALIAS or name in self._models
@@ -44,7 +69,8 @@ class ModelRegistry:
             return self.default
         raise ApiError(
             404,
-            f"the model {name!r} does not exist; this server has {', '.join(self._models)} (and {DEFAULT_ALIAS!r})",
+            f"the model {name[:100]!r} is not served here; this server has {', '.join(self._models)} "
+            f"(and {DEFAULT_ALIAS!r})",
             param="model",
             code="model_not_found",
         )

@@ -22,13 +22,16 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/conversations/{conversation_id}": {"title": "Mine"},
     "/api/projects/{project_id}": {"name": "Mine"},
     "/api/prompts/{prompt_id}": {"content": "Mine"},
+    "/rating": {"verdict": "up"},
+    "/preference": {"verdict": "better"},
+    "/vote": {"verdict": "left"},
 }
 
 
 def routes(app: FastAPI) -> list[tuple[str, str]]:
-    """Of this room, those with an id."""
+    """Of this room and of feedback's, those with an id."""
     found = [(method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods]
-    named = re.compile(r"\{(conversation|message|run|project|prompt)_id\}")
+    named = re.compile(r"\{(conversation|message|run|project|prompt|feedback)_id\}")
     return sorted((method, path) for method, path in found if named.search(path))
 
 
@@ -41,12 +44,15 @@ async def test_every_route(ada: Person, bob: Person, app: FastAPI) -> None:
         "run_id": answer["run_id"],
         "project_id": (await ada.post("projects", {"name": "Secret"}))["id"],
         "prompt_id": (await ada.post("prompts", {"name": "secret", "content": "x"}))["id"],
+        "feedback_id": (await ada.post(f"messages/{answer['id']}/comparison"))["feedback"]["id"],
     }
-    before = await ada.get(f"conversations/{conversation}")
-    assert len(routes(app)) >= 16
+    for run in [m["run_id"] for m in (await ada.get(f"conversations/{conversation}"))["messages"] if m["run_id"]]:
+        await ada.events(run)
+    before = [await ada.get(f"conversations/{conversation}"), await ada.get("feedback")]
+    assert len(routes(app)) >= 21
     for method, path in routes(app):
         body = next((body for end, body in BODIES.items() if path.endswith(end)), {})
-        request = {"json": body} if method in ("POST", "PATCH") else {}
+        request = {"json": body} if method in ("POST", "PATCH", "PUT") else {}
         theirs = await bob.http.request(method, path.format(**ids), **request)  # type: ignore[arg-type]
         unknown = await bob.http.request(method, path.format(**dict.fromkeys(ids, new_id())), **request)  # type: ignore[arg-type]
         assert theirs.status_code == 404, (method, path, theirs.text)
@@ -56,17 +62,19 @@ async def test_every_route(ada: Person, bob: Person, app: FastAPI) -> None:
         nobody = httpx.AsyncClient(transport=bob.http._transport, base_url="http://localhost:8000")
         refused = await nobody.request(method, path.format(**ids), headers={"X-Fireside": "1"}, **request)  # type: ignore[arg-type]
         assert refused.status_code == 401, (method, path)
-    assert await ada.get(f"conversations/{conversation}") == before
+    assert [await ada.get(f"conversations/{conversation}"), await ada.get("feedback")] == before
     assert question["content"] == "a secret question"
 
 
 async def test_lists_and_searches_hold_ones_own_only(ada: Person, bob: Person) -> None:
     conversation = await ada.converse(title="Secret 中文")
-    await ada.asked(conversation, "a secret question 学习")
+    _, answer = await ada.asked(conversation, "a secret question 学习")
     await ada.post("projects", {"name": "Secret"})
     await ada.post("prompts", {"name": "secret", "content": "x"})
-    for path in ("conversations", "projects", "prompts"):
+    await ada.http.put(f"/api/messages/{answer['id']}/rating", json={"verdict": "up"})
+    for path in ("conversations", "projects", "prompts", "feedback"):
         assert (await bob.get(path))["items"] == []
+    assert (await bob.get("feedback", conversation=conversation))["items"] == []
     for query in ("secret", "学习", "中文", "%", "_"):
         assert (await bob.get("conversations", q=query))["items"] == []
 

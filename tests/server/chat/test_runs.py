@@ -185,7 +185,7 @@ async def test_events_wait_while_the_database_cannot_write(
     ada: Person, app: FastAPI, script: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script.answer = says("Hello there.", delay=0.005)
-    monkeypatch.setattr("fireside.server.chat.runs.journal._RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("fireside.server.chat.runs.journal._FIRST_PAUSE", 0.02)
     context = context_of(app)
     async with context.database.session() as session:
         await session.execute(text("ALTER TABLE run_journal RENAME TO elsewhere"))
@@ -202,7 +202,7 @@ async def test_events_wait_while_the_database_cannot_write(
 async def test_a_lost_connection_to_postgresql_loses_nothing(
     app: FastAPI, ada: Person, script: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fireside.server.chat.runs.journal._RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("fireside.server.chat.runs.journal._FIRST_PAUSE", 0.02)
     script.answer = says(LONG, delay=0.01)
     conversation = await ada.converse(title="t")
     started = await ada.ask(conversation, "Hi")

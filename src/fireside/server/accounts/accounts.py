@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from sqlalchemy import delete, select
+from sqlalchemy.exc import SQLAlchemyError
 
+from fireside.server.accounts import audit
 from fireside.server.accounts.administration import new_link
 from fireside.server.accounts.limits import Limits
 from fireside.server.accounts.passwords import Passwords
@@ -14,6 +20,9 @@ from fireside.server.db.database import Database
 from fireside.settings import Settings
 
 SETUP_HOURS = 24
+_PRUNE_SECONDS = 86_400.0
+
+logger = logging.getLogger(__name__)
 
 
 class Accounts:
@@ -49,3 +58,23 @@ class Accounts:
             await session.execute(delete(OneTimeLink).where(OneTimeLink.kind == LinkKind.SETUP))
             _, token = await new_link(session, LinkKind.SETUP, timedelta(hours=SETUP_HOURS), by=None, address=None)
         return token
+
+    @asynccontextmanager
+    async def pruned(self) -> AsyncIterator[None]:
+        """While it lasts, what is older than `audit_days` is forgotten: at once, and every day."""
+        task = asyncio.create_task(self._prune_daily())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _prune_daily(self) -> None:
+        while True:
+            try:
+                async with self.database.session() as session:
+                    await audit.prune(session, self.settings.audit_days)
+            except SQLAlchemyError as error:  # tomorrow is another day
+                logger.warning("the audit log could not be pruned: %s", getattr(error, "orig", None) or error)
+            await asyncio.sleep(_PRUNE_SECONDS)

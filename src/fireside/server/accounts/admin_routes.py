@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
 from fireside import __version__
 from fireside.server.accounts import administration, audit
@@ -25,7 +25,7 @@ from fireside.server.accounts.admin_schemas import (
     UserChange,
 )
 from fireside.server.accounts.deps import Admin, CurrentClient, require_admin
-from fireside.server.accounts.tables import AuditEntry, LinkKind, OneTimeLink, User
+from fireside.server.accounts.tables import LinkKind, OneTimeLink, User
 from fireside.server.body import BoundedRoute
 from fireside.server.db.database import DatabaseError
 from fireside.server.deps import CurrentContext, DatabaseSession
@@ -36,22 +36,16 @@ router = APIRouter(
     prefix="/api/admin", route_class=BoundedRoute, tags=["administration"], dependencies=[Depends(require_admin)]
 )
 
+PartOfName = Annotated[
+    str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Part of a name or an e-mail address.")
+]
+
 _STARTED = time.monotonic()
 
 
 @router.get("/users")
-async def list_users(
-    session: DatabaseSession,
-    page: Paging,
-    q: Annotated[
-        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Part of a name or an e-mail address.")
-    ] = None,
-) -> Page[AccountView]:
-    query = select(User)
-    if q:
-        query = query.where(or_(User.name.icontains(q, autoescape=True), User.email.icontains(q, autoescape=True)))
-    rows, cursor = await newest_first(session, query, User, page)
-    return Page(items=[AccountView.model_validate(row) for row in rows], next_cursor=cursor)
+async def list_users(session: DatabaseSession, page: Paging, q: PartOfName = None) -> Page[AccountView]:
+    return await administration.list_users(session, q, page)
 
 
 @router.patch("/users/{id}")
@@ -112,9 +106,14 @@ async def revoke_invitation(id: Id, admin: Admin, session: DatabaseSession, clie
 
 
 @router.get("/audit")
-async def list_audit(session: DatabaseSession, page: Paging) -> Page[AuditView]:
-    rows, cursor = await newest_first(session, select(AuditEntry), AuditEntry, page)
-    return Page(items=[AuditView.model_validate(row) for row in rows], next_cursor=cursor)
+async def list_audit(
+    session: DatabaseSession,
+    page: Paging,
+    q: PartOfName = None,
+    action: Annotated[str | None, Query(max_length=40, pattern=r"^[a-z_]*$")] = None,
+) -> Page[AuditView]:
+    """By or to whoever is named so."""
+    return await administration.list_audit(session, q, action, page)
 
 
 @router.post("/backup", status_code=201)

@@ -35,6 +35,8 @@ class AccountView(BaseModel):
     name: str
     role: Role
     disabled_at: datetime | None
+    last_seen_at: datetime | None = Field(None, description="By a browser that is still signed in.")
+    keys: int = Field(0, description="API keys that open something now.")
 
 
 class InvitationView(BaseModel):
@@ -63,9 +65,13 @@ class AuditView(BaseModel):
     id: str
     created_at: datetime
     user_id: str | None
-    address: str | None
+    user_name: str | None = Field(
+        None, description="As it is now; null for the terminal, and who is not known or gone."
+    )
+    address: str | None = Field(description="Null: from the terminal.")
     action: str
     target: str | None
+    target_name: str | None = Field(None, description="Of the person that was meant, as it is now.")
     detail: dict[str, Any]
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from fireside.server.accounts import audit
-from fireside.server.accounts.tables import LinkKind, OneTimeLink, Role, User, UserSession
+from fireside.server.accounts.admin_schemas import AccountView, AuditView
+from fireside.server.accounts.tables import ApiKey, AuditEntry, LinkKind, OneTimeLink, Role, User, UserSession
 from fireside.server.accounts.tokens import digest, new_token
 from fireside.server.db.base import now
 from fireside.server.errors import ApiError, not_found
+from fireside.server.paging import Page, PageRequest, newest_first
 
 RESET_HOURS = 24
 
@@ -55,6 +58,46 @@ async def change_user(
     if user is None:
         raise not_found("user")
     return user
+
+
+async def list_users(session: AsyncSession, q: str | None, page: PageRequest) -> Page[AccountView]:
+    """Those of whose name or e-mail address `q` is a part, newest first."""
+    query = select(User)
+    if q:
+        query = query.where(_named_like(User, q))
+    rows, cursor = await newest_first(session, query, User, page)
+    ids = [row.id for row in rows]
+    seen = await _of_each(session, UserSession.user_id, func.max(UserSession.last_seen_at), ids)
+    is_good = ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > now()))
+    keys = await _of_each(session, ApiKey.user_id, func.count(), ids, is_good)
+    items = [
+        AccountView.model_validate(row).model_copy(
+            update={"last_seen_at": seen.get(row.id), "keys": keys.get(row.id, 0)}
+        )
+        for row in rows
+    ]
+    return Page(items=items, next_cursor=cursor)
+
+
+async def list_audit(session: AsyncSession, q: str | None, action: str | None, page: PageRequest) -> Page[AuditView]:
+    """What was done, newest first: by or to those whose name or e-mail address `q` is a part of, of one kind only."""
+    query = select(AuditEntry)
+    if action:
+        query = query.where(AuditEntry.action == action)
+    if q:
+        meant = select(User.id).where(_named_like(User, q))
+        query = query.where(or_(AuditEntry.user_id.in_(meant), AuditEntry.target.in_(meant)))
+    rows, cursor = await newest_first(session, query, AuditEntry, page)
+    ids = {id for row in rows for id in (row.user_id, row.target) if id is not None}
+    named = select(User.id, User.name).where(User.id.in_(ids))
+    names = {id: name for id, name in await session.execute(named)}
+    items = [
+        AuditView.model_validate(row).model_copy(
+            update={"user_name": names.get(row.user_id or ""), "target_name": names.get(row.target or "")}
+        )
+        for row in rows
+    ]
+    return Page(items=items, next_cursor=cursor)
 
 
 async def remove_user(session: AsyncSession, user_id: str) -> None:
@@ -101,6 +144,21 @@ async def revoke_invitation(session: AsyncSession, link_id: str, *, by: str | No
     if removed is None:
         raise not_found("invitation")
     audit.note(session, "invitation_revoked", by=by, address=address, target=link_id)
+
+
+def _named_like(user: type[User], part: str) -> ColumnElement[bool]:
+    return or_(user.name.icontains(part, autoescape=True), user.email.icontains(part, autoescape=True))
+
+
+async def _of_each(
+    session: AsyncSession,
+    person: InstrumentedAttribute[str],
+    what: ColumnElement[Any],
+    ids: Sequence[str],
+    *where: ColumnElement[bool],
+) -> dict[str, Any]:
+    rows = await session.execute(select(person, what).where(person.in_(ids), *where).group_by(person))
+    return {id: value for id, value in rows}
 
 
 async def _lock_administrators(session: AsyncSession) -> None:

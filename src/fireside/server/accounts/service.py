@@ -13,7 +13,7 @@ from fireside.server.accounts.accounts import Accounts
 from fireside.server.accounts.deps import Client
 from fireside.server.accounts.limits import network_of
 from fireside.server.accounts.schemas import NewAccount, NewPassword, Setup, SignIn, SignUp
-from fireside.server.accounts.tables import LinkKind, OneTimeLink, Role, User, UserSession
+from fireside.server.accounts.tables import ApiKey, LinkKind, OneTimeLink, Role, User, UserSession
 from fireside.server.accounts.tokens import digest, new_token
 from fireside.server.db.base import now
 from fireside.server.errors import ApiError, invalid
@@ -93,7 +93,8 @@ async def sign_out(session: AsyncSession, token: str) -> None:
 
 
 async def reset_password(accounts: Accounts, client: Client, body: NewPassword) -> SignedIn:
-    """Sets a password anew by a link, and signs out every browser that was signed in with the old one."""
+    """Sets a password anew by a link. Who forgot theirs may have lost more: every browser that was signed in with the
+    old one is signed out, and the person's keys are revoked."""
     limit, network = accounts.limits.links_by_address, network_of(client.address)
     limit.take(network)
     await _check_link(accounts, LinkKind.RESET, body.token)
@@ -104,9 +105,16 @@ async def reset_password(accounts: Accounts, client: Client, body: NewPassword) 
         if user is None or user.disabled_at is not None:
             raise _no_such_link()
         await set_password(session, user, password_hash)
+        revoked = await session.execute(
+            update(ApiKey)
+            .where(ApiKey.user_id == user.id, ApiKey.revoked_at.is_(None))
+            .values(revoked_at=now())
+            .execution_options(synchronize_session=False)
+        )
         link.used_by = user.id
         token = start_session(accounts, session, client, user)
-        audit.note(session, "password_reset", by=user.id, address=client.address)
+        keys: int = revoked.rowcount  # type: ignore[attr-defined]
+        audit.note(session, "password_reset", by=user.id, address=client.address, keys_revoked=keys)
     limit.give_back(network)
     return user, token
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from fireside.assistant.text_model import TextModel
 from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations
 from fireside.server.chat.conversations import not_found
@@ -20,6 +21,10 @@ from fireside.server.chat.tree import path_to
 from fireside.server.db.base import new_id, now
 from fireside.server.errors import ApiError, invalid
 from fireside.server.registry import ModelRegistry
+
+_NODES = select(Message.id, Message.parent_id, Message.role, Message.status, Message.content).where(
+    Message.conversation_id == bindparam("conversation_id")
+)
 
 
 @dataclass(kw_only=True)
@@ -78,21 +83,31 @@ async def send(
     return begun
 
 
-async def regenerate(
-    session: AsyncSession, user: User, message_id: str, how: Answering, models: ModelRegistry
-) -> Begun:
-    """Another answer to the same question, beside the one given. Raises `ApiError` as `send` does."""
-    conversation, message = await _find(session, user, message_id)
+async def answer_again(
+    session: AsyncSession,
+    user: User,
+    message_id: str,
+    hows: Sequence[Answering],
+    models: ModelRegistry,
+    *,
+    is_blind: bool = False,
+) -> list[Begun]:
+    """More answers to the same question, beside the one given. Raises `ApiError` as `send` does."""
+    conversation, message = await find(session, user, message_id)
     if message.role != Role.ASSISTANT:
         raise _wrong_role("only an answer can be given again; edit the question instead")
     nodes = await _nodes(session, conversation)
     turns = nodes.turns_to(message.parent_id)
-    return await _answer(session, user, conversation, message.parent_id, turns, how, models)
+    return [
+        await _answer(session, user, conversation, message.parent_id, turns, how, models, is_blind=is_blind)
+        for how in hows
+    ]
 
 
 async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, models: ModelRegistry) -> Begun:
     """The message with other words, beside the one there is; a question is answered anew if `run` is set."""
-    conversation, message = await _find(session, user, message_id)
+    conversation, message = await find(session, user, message_id)
+    _check_told(message)
     sibling = _add(session, conversation, parent_id=message.parent_id, role=message.role, content=new.content)
     if message.role == Role.USER and new.run:
         nodes = await _nodes(session, conversation)
@@ -108,10 +123,11 @@ async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, mo
 
 async def go_on(session: AsyncSession, user: User, message_id: str, how: Answering, models: ModelRegistry) -> Begun:
     """An answer that was cut is written on, in the same message. Raises `ApiError` 409 while it is written anyway."""
-    conversation, message = await _find(session, user, message_id)
+    conversation, message = await find(session, user, message_id)
     if message.role != Role.ASSISTANT:
         raise _wrong_role("only an answer can be continued")
     _check_written(message)
+    _check_told(message)
     if not message.content:  # it was cut while it thought, or before: it begins again
         message.reasoning = None
     nodes = await _nodes(session, conversation)
@@ -120,7 +136,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     if continues:
         turns.append(Turn(Role.ASSISTANT, message.content))
     model, parameters = _chosen(conversation, how, models)
-    run = await _add_run(session, user, conversation, message)
+    run = _add_run(session, user, conversation, message, new_id())
     taken = await session.execute(
         update(Message)
         .where(Message.id == message.id, Message.status != Status.RUNNING)
@@ -129,7 +145,8 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
             error=None,
             finish_reason=None,
             reasoning=message.reasoning,
-            model=model,
+            model=model.name,
+            model_version=model.version,
             parameters=parameters.model_dump(exclude_none=True),
             run_id=run.id,
         )
@@ -141,7 +158,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     conversation.current_leaf_id = conversation.current_leaf_id or message.id
     conversation.updated_at = now()
     await session.flush()
-    system = await _system(session, user, conversation, parameters)
+    system = await system_of(session, user, conversation, parameters)
     plan = _plan(user, conversation, message, run, turns, model, parameters, system, continues=continues)
     return Begun(answer=message, run=run, plan=plan)
 
@@ -160,7 +177,8 @@ async def _already_sent(session: AsyncSession, conversation: Conversation, messa
     return Begun(message=message, answer=answer, run=run)
 
 
-async def _find(session: AsyncSession, user: User, message_id: str) -> tuple[Conversation, Message]:
+async def find(session: AsyncSession, user: User, message_id: str) -> tuple[Conversation, Message]:
+    """A message of the person's own. Raises `ApiError` 404."""
     message = (await session.scalars(select(Message).where(Message.id == message_id))).one_or_none()
     if message is None:
         raise not_found("message")
@@ -171,8 +189,7 @@ async def _find(session: AsyncSession, user: User, message_id: str) -> tuple[Con
 
 
 async def _nodes(session: AsyncSession, conversation: Conversation) -> _Nodes:
-    columns = (Message.id, Message.parent_id, Message.role, Message.status, Message.content)
-    return _Nodes((await session.execute(select(*columns).where(Message.conversation_id == conversation.id))).all())
+    return _Nodes((await session.execute(_NODES, {"conversation_id": conversation.id})).all())
 
 
 async def _answer(
@@ -183,8 +200,11 @@ async def _answer(
     turns: Sequence[Turn],
     how: Answering,
     models: ModelRegistry,
+    *,
+    is_blind: bool = False,
 ) -> Begun:
     model, parameters = _chosen(conversation, how, models)
+    run_id = new_id()
     answer = _add(
         session,
         conversation,
@@ -192,17 +212,19 @@ async def _answer(
         role=Role.ASSISTANT,
         content="",
         status=Status.RUNNING,
-        model=model,
+        model=model.name,
+        model_version=model.version,
         parameters=parameters.model_dump(exclude_none=True),
+        run_id=run_id,
+        is_blind=is_blind,
     )
-    await session.flush()
-    run = await _add_run(session, user, conversation, answer)
-    answer.run_id = run.id
+    run = _add_run(session, user, conversation, answer, run_id)
     conversation.current_leaf_id = answer.id
     conversation.updated_at = now()
     await session.flush()
-    system = await _system(session, user, conversation, parameters)
+    system = await system_of(session, user, conversation, parameters)
     plan = _plan(user, conversation, answer, run, turns, model, parameters, system)
+    plan = replace(plan, is_blind=is_blind)
     return Begun(answer=answer, run=run, plan=plan)
 
 
@@ -212,10 +234,16 @@ def _add(session: AsyncSession, conversation: Conversation, **values: Any) -> Me
     return message
 
 
-async def _add_run(session: AsyncSession, user: User, conversation: Conversation, message: Message) -> Run:
-    run = Run(id=new_id(), user_id=user.id, conversation_id=conversation.id, message_id=message.id)
+def _add_run(session: AsyncSession, user: User, conversation: Conversation, message: Message, run_id: str) -> Run:
+    run = Run(
+        id=run_id,
+        created_at=now(),
+        user_id=user.id,
+        conversation_id=conversation.id,
+        message_id=message.id,
+        status=Status.RUNNING,
+    )
     session.add(run)
-    await session.flush()
     return run
 
 
@@ -225,7 +253,7 @@ def _plan(
     message: Message,
     run: Run,
     turns: Sequence[Turn],
-    model: str,
+    model: TextModel,
     parameters: Parameters,
     system: str,
     *,
@@ -236,7 +264,7 @@ def _plan(
         user_id=user.id,
         conversation_id=conversation.id,
         message_id=message.id,
-        model=model,
+        model=model.name,
         turns=turns,
         system=system,
         parameters=parameters,
@@ -244,18 +272,26 @@ def _plan(
     )
 
 
-def _chosen(conversation: Conversation, how: Answering, models: ModelRegistry) -> tuple[str, Parameters]:
+def _chosen(conversation: Conversation, how: Answering, models: ModelRegistry) -> tuple[TextModel, Parameters]:
     """Raises `ApiError` 404 for an unknown model; a conversation whose own is gone goes on with the default."""
+    own = conversation.model
+    if how.model is not None:
+        model = models.get(how.model)
+    else:
+        model = models.get(own) if own is not None and models.knows(own) else models.default
     parameters = Parameters.model_validate(conversation.parameters)
     if how.parameters is not None:
         parameters = how.parameters.over(parameters)
-    if how.model is not None:
-        return models.get(how.model).name, parameters
-    own = conversation.model
-    return (models.get(own) if own is not None and models.knows(own) else models.default).name, parameters
+    return model, parameters.over(models_own(models, model.name))
 
 
-async def _system(session: AsyncSession, user: User, conversation: Conversation, parameters: Parameters) -> str:
+def models_own(models: ModelRegistry, name: str) -> Parameters:
+    """How an administrator wants it asked where neither person nor conversation says."""
+    return Parameters.model_validate(models.parameters.get(name, {}))
+
+
+async def system_of(session: AsyncSession, user: User, conversation: Conversation, parameters: Parameters) -> str:
+    """What the model is told before a conversation: by the conversation, its project and its owner."""
     project = ""
     if conversation.project_id is not None:
         wanted = select(Project.instructions).where(Project.id == conversation.project_id)
@@ -270,6 +306,11 @@ def system_prompt(*parts: str) -> str:
 def _check_written(message: Any) -> None:
     if message.status == Status.RUNNING:
         raise _being_written()
+
+
+def _check_told(message: Message) -> None:
+    if message.is_blind:
+        raise ApiError(409, "this answer is being compared; choose between the two first", code="comparison_open")
 
 
 def _being_written() -> ApiError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
 
 from fireside.server.api.schemas.common import MAX_COUNT, Request, TokenCount
 from fireside.server.paging import Id
@@ -66,6 +66,13 @@ class MessageOut(FromRow):
     finish_reason: str | None = Field(description='"length": the answer was cut, and can be continued.')
     usage: dict[str, Any] | None
     run_id: str | None
+    is_blind: bool = Field(description="It is being compared: which model wrote it is told once a choice is made.")
+
+    @model_validator(mode="after")
+    def _keep_secret(self) -> Self:
+        if self.is_blind:
+            self.model = self.usage = None  # a count of tokens says which tokenizer counted
+        return self
 
 
 class RunOut(FromRow):

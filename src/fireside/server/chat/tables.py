@@ -89,7 +89,8 @@ class Message(Numbered, Base):
     """A node of the tree.
 
     While `status` is running, `content` and `reasoning` are what was there before; what its run adds is in the events.
-    run_id: the run that wrote it last; no foreign key, since runs point here.
+    run_id: the run that wrote it last; no foreign key, since runs point here. model_version: a digest of the
+    weights that wrote it. is_blind: it is being compared, and nobody is told which model wrote it.
     """
 
     __tablename__ = "messages"
@@ -107,6 +108,8 @@ class Message(Numbered, Base):
     finish_reason: Mapped[str | None] = mapped_column(String(16))  # "length" for an answer that was cut
     usage: Mapped[dict[str, Any] | None]
     run_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    model_version: Mapped[str | None] = mapped_column(String(64))
+    is_blind: Mapped[bool] = mapped_column(default=False)
 
 
 class Run(Identified, Base):

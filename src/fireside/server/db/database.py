@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from fireside.errors import FiresideError
+from fireside.server.db import sqlite_connection
+from fireside.server.db.serving_lock import ConnectionLock, FileLock
 
 KEPT_BACKUPS = 5
+
+logger = logging.getLogger(__name__)
 
 # At the level of debugging it writes every statement's values into the log.
 logging.getLogger("aiosqlite").setLevel(logging.WARNING)
@@ -27,6 +31,8 @@ logging.getLogger("aiosqlite").setLevel(logging.WARNING)
 # Pages of the write-ahead log after which a commit waits until they are in the database and on the disk. SQLite's 1,000
 # would let every hundredth of the commits that streams make wait; 16 MiB are read again within a moment after a crash.
 _CHECKPOINT = "wal_autocheckpoint=4000"
+
+_SQLITE_CONNECTIONS = 16
 
 _MIGRATION_LOCK = 0x46495245  # any number that nobody else locks
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -36,8 +42,15 @@ class DatabaseError(FiresideError):
     """The database cannot be opened, or brought to this version's tables; the message says why and what to do."""
 
 
+class DatabaseInUse(DatabaseError):
+    """Another server has it."""
+
+
 class Database:
-    """Sessions on the database, after `open` has brought its tables to this version's."""
+    """Sessions on the database, after `open` has brought its tables to this version's.
+
+    A process that serves it calls `take` as well, which only one can at a time.
+    """
 
     def __init__(self, url: str) -> None:
         """url: `sqlite:///FOLDER/FILE.db` or `postgresql://USER:PASSWORD@HOST/NAME`. Raises `DatabaseError`."""
@@ -51,7 +64,11 @@ class Database:
         if self.is_sqlite and self.url.database in (None, "", ":memory:"):
             raise DatabaseError("database_url must name a file: sqlite:////absolute/path/fireside.db")
         options: dict[str, Any] = {"hide_parameters": True}  # in errors: they are people's words, and digests
-        if not self.is_sqlite:
+        if self.is_sqlite:
+            options["connect_args"] = {"async_creator_fn": sqlite_connection.connect}
+            # None beyond the pool, which would be opened anew, with a thread each, whenever there is a crowd.
+            options |= {"pool_size": _SQLITE_CONNECTIONS, "max_overflow": 0}
+        else:
             options |= {"pool_size": 10, "pool_pre_ping": True}
         try:
             self._engine: AsyncEngine = create_async_engine(self.url, **options)
@@ -60,6 +77,9 @@ class Database:
         if self.is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._lock = FileLock(Path(self.url.database or "")) if self.is_sqlite else ConnectionLock()
+        self._own: AsyncConnection | None = None
+        self._turn = asyncio.Lock()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -73,9 +93,53 @@ class Database:
             yield session
             await session.commit()
 
-    async def connect(self) -> AsyncConnection:
-        """A connection for one owner, who closes it: what must not wait for one that others use."""
-        return await self._engine.connect()
+    @asynccontextmanager
+    async def writing_session(self) -> AsyncIterator[AsyncSession]:
+        """A `session` for what many do in the same moment: in turn, where SQLite would have each but one sleep and try
+        again."""
+        async with self._turn if self.is_sqlite else nullcontext(), self.session() as session:
+            yield session
+
+    async def take(self) -> None:
+        """Makes this process the only one that serves it, until `close`. Raises `DatabaseInUse` if another one does."""
+        try:
+            await self.own_connection()
+        except (SQLAlchemyError, OSError) as error:
+            raise self._unusable(error) from error
+
+    async def own_connection(self) -> AsyncConnection:
+        """The connection of the one that serves, for one task at a time, which never waits behind a crowd of requests.
+
+        It is made again after `drop_own_connection`. Raises `DatabaseInUse` if another server has come in between, and
+        what the driver raises.
+        """
+        if self._own is not None:
+            return self._own
+        if isinstance(self._lock, FileLock):
+            holder = self._lock.take()
+            connection = await self._engine.connect() if holder is None else None
+        else:
+            connection = await self._engine.connect()
+            try:
+                holder = await self._lock.take(connection)
+            except BaseException:
+                await connection.close()
+                raise
+            if holder is not None:
+                await connection.close()
+        if connection is None or holder is not None:
+            raise self._in_use(holder or "")
+        self._own = connection
+        return connection
+
+    async def drop_own_connection(self) -> None:
+        """After an error on it. What the lock depends on is never handed back to others."""
+        connection, self._own = self._own, None
+        if connection is not None:
+            with suppress(Exception):
+                if not self.is_sqlite:
+                    await connection.invalidate()
+                await connection.close()
 
     async def open(self) -> None:
         """Creates the tables, or migrates those of an earlier version behind a backup. Raises `DatabaseError`."""
@@ -93,22 +157,48 @@ class Database:
                     f"{self.where} was written by a newer Fireside (tables {version}): update this one, or restore a "
                     "backup"
                 )
-            if version is not None and self.is_sqlite:
-                await asyncio.to_thread(self._back_up)
-            async with self._engine.begin() as connection:
-                # One process migrates; another that starts beside it waits here, and finds the work done. SQLite's
-                # driver would begin no transaction for CREATE TABLE.
-                await connection.execute(
-                    text("BEGIN IMMEDIATE" if self.is_sqlite else f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-                )
-                if await _version(connection) == version:
-                    await connection.run_sync(migrations.upgrade)
+            async with self._alone_unless(version is None):
+                if version is not None and self.is_sqlite:
+                    await asyncio.to_thread(self._back_up)
+                await self._migrate(version)
         except (SQLAlchemyError, OSError, sqlite3.Error) as error:
-            reason = error.orig if isinstance(error, DBAPIError) else error
-            raise DatabaseError(f"the database {self.where} cannot be used: {reason}") from error
+            raise self._unusable(error) from error
+
+    async def _migrate(self, version: str | None) -> None:
+        from fireside.server.db import migrations
+
+        async with self._engine.begin() as connection:
+            # One process migrates; another that starts beside it waits here, and finds the work done. SQLite's driver
+            # would begin no transaction for CREATE TABLE.
+            await connection.execute(
+                text("BEGIN IMMEDIATE" if self.is_sqlite else f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            )
+            if await _version(connection) == version:
+                await connection.run_sync(migrations.upgrade)
+
+    @asynccontextmanager
+    async def _alone_unless(self, is_empty: bool) -> AsyncIterator[None]:
+        """No server of an earlier version goes on with tables that are changed under it. Raises `DatabaseInUse`."""
+        if is_empty or self._own is not None:
+            yield
+            return
+        await self.own_connection()
+        try:
+            yield
+        finally:
+            await self._let_go()
 
     async def close(self) -> None:
+        await self._let_go()
         await self._engine.dispose()
+
+    async def _let_go(self) -> None:
+        if isinstance(self._lock, FileLock):
+            await self.drop_own_connection()
+            self._lock.release()
+        elif self._own is not None:
+            await self._lock.release(self._own)
+            await self.drop_own_connection()
 
     async def back_up(self) -> Path:
         """A copy of the whole database beside it, of SQLite alone. Raises `DatabaseError`."""
@@ -129,6 +219,16 @@ class Database:
     def where(self) -> str:
         """For people; without a password."""
         return self.url.database or "" if self.is_sqlite else self.url.render_as_string(hide_password=True)
+
+    def _unusable(self, error: Exception) -> DatabaseError:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        return DatabaseError(f"the database {self.where} cannot be used: {reason}")
+
+    def _in_use(self, holder: str) -> DatabaseInUse:
+        return DatabaseInUse(
+            f"another Fireside serves the database {self.where} already ({holder}): stop it, or give this one a "
+            "database of its own (home or database_url). fireside admin works beside it"
+        )
 
     def _back_up(self) -> Path:
         source = Path(self.url.database or "")
@@ -155,13 +255,29 @@ class Database:
 def _own_file(path: Path) -> None:
     """For its owner's eyes only, before there is anything in it; what SQLite puts beside it takes the same mode.
 
-    A file that is there already is never opened: closing it would drop the locks that SQLite's own connections in this
-    process have on it, and another process could then delete the log that they write to
+    Files that are there and that others may read are closed to them: the database, its log, its backups. A file that is
+    there already is never opened: closing it would drop the locks that SQLite's own connections in this process have on
+    it, and another process could then delete the log that they write to
     (https://www.sqlite.org/howtocorrupt.html, 2.2).
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with suppress(FileExistsError):
+    try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        backups = path.parent / "backups"
+        for found in (*(path.with_name(path.name + end) for end in ("", "-wal", "-shm")), *backups.glob("*.db")):
+            _close_to_others(found, 0o600)
+        _close_to_others(backups, 0o700)
+
+
+def _close_to_others(path: Path, mode: int) -> None:
+    try:
+        if path.stat().st_mode & 0o077:
+            path.chmod(mode)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        logger.warning("others may be able to read %s, and that cannot be changed: %s", path, error.strerror)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -11,7 +11,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List Audit */
+        /**
+         * List Audit
+         * @description By or to whoever is named so.
+         */
         get: operations["list_audit_api_admin_audit_get"];
         put?: never;
         post?: never;
@@ -35,6 +38,46 @@ export interface paths {
          * @description A copy of the database in `backups` beside it.
          */
         post: operations["back_up_api_admin_backup_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/feedback/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Feedback
+         * @description Feedback with consent, one JSON object a line. People are called by ids that are used nowhere else.
+         */
+        get: operations["export_feedback_api_admin_feedback_export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/feedback/leaderboard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Leaderboard
+         * @description Wins, losses and ties in blind comparisons, and thumbs: counts alone.
+         */
+        get: operations["get_leaderboard_api_admin_feedback_leaderboard_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -88,6 +131,103 @@ export interface paths {
         post?: never;
         /** Revoke Invitation */
         delete: operations["revoke_invitation_api_admin_invitations__id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Served Models
+         * @description All that are on this machine or served, the default first.
+         */
+        get: operations["list_served_models_api_admin_models_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Change Model */
+        patch: operations["change_model_api_admin_models__name__patch"];
+        trace?: never;
+    };
+    "/api/admin/models/{name}/load": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Load Model
+         * @description Begins to. It can answer once its state is `ready`.
+         */
+        post: operations["load_model_api_admin_models__name__load_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/models/{name}/restart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restart Model
+         * @description In a new process. Answers that are being written with it are interrupted.
+         */
+        post: operations["restart_model_api_admin_models__name__restart_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/models/{name}/unload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unload Model
+         * @description From now on nobody gets it; 409 `answers_running` where it is not said what becomes of those being written.
+         */
+        post: operations["unload_model_api_admin_models__name__unload_post"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -217,6 +357,26 @@ export interface paths {
         patch: operations["change_conversation_api_conversations__conversation_id__patch"];
         trace?: never;
     };
+    "/api/conversations/{conversation_id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Conversation
+         * @description A conversation as a file. The page (html) needs nothing but itself, and prints well.
+         */
+        get: operations["export_conversation_api_conversations__conversation_id__export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations/{conversation_id}/messages": {
         parameters: {
             query?: never;
@@ -231,6 +391,176 @@ export interface paths {
          * @description Asks, and begins to answer. A request that is repeated with the same `id` gets what the first one got.
          */
         post: operations["send_message_api_conversations__conversation_id__messages_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/{conversation_id}/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Share Conversation
+         * @description A link to one branch, as it is now. Whoever has the link can read it, with or without an account.
+         */
+        post: operations["share_conversation_api_conversations__conversation_id__shares_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Feedback
+         * @description What the person gave, the newest first.
+         */
+        get: operations["list_feedback_api_feedback_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Withdraw All
+         * @description All that the person gave, for good.
+         */
+        delete: operations["withdraw_all_api_feedback_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/feedback/consent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Consent */
+        get: operations["get_consent_api_feedback_consent_get"];
+        /**
+         * Set Consent
+         * @description Whether what the person gives may be used to train models here: from now on, or what they gave before too.
+         */
+        put: operations["set_consent_api_feedback_consent_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/feedback/{feedback_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Withdraw
+         * @description For good. A comparison without a vote ends, and tells which model wrote what.
+         */
+        delete: operations["withdraw_api_feedback__feedback_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/feedback/{feedback_id}/vote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Vote
+         * @description Once. The winner's branch goes on, and the messages tell who wrote them.
+         */
+        post: operations["vote_api_feedback__feedback_id__vote_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Imports
+         * @description The newest first, without what each had to leave out.
+         */
+        get: operations["list_imports_api_imports_get"];
+        put?: never;
+        /**
+         * Begin Import
+         * @description Takes a file, as the body: an export of ChatGPT, Open WebUI, LibreChat or Fireside. It is read while one waits,
+         *     or does something else.
+         */
+        post: operations["begin_import_api_imports_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/imports/{import_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Import
+         * @description How far it is; once it is over, with all that was left out and why.
+         */
+        get: operations["get_import_api_imports__import_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/imports/{import_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Import
+         * @description What was imported stays: every conversation is there as a whole or not at all.
+         */
+        post: operations["cancel_import_api_imports__import_id__cancel_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -300,6 +630,46 @@ export interface paths {
         patch: operations["change_me_api_me_patch"];
         trace?: never;
     };
+    "/api/me/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Account
+         * @description All that is one's own: profile, conversations as JSON and Markdown, prompts, projects.
+         */
+        get: operations["export_account_api_me_export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/messages/{message_id}/comparison": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Compare
+         * @description Two more answers, beside this one, to choose from. Until then nothing tells which model writes which.
+         */
+        post: operations["compare_api_messages__message_id__comparison_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/messages/{message_id}/continue": {
         parameters: {
             query?: never;
@@ -334,6 +704,46 @@ export interface paths {
          * @description The same message in other words, beside this one. `message` is the new one.
          */
         post: operations["edit_api_messages__message_id__edit_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/messages/{message_id}/preference": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Prefer
+         * @description Of an answer that was given again, against the one before.
+         */
+        put: operations["prefer_api_messages__message_id__preference_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/messages/{message_id}/rating": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Rate
+         * @description A thumb, in place of the one that there may be.
+         */
+        put: operations["rate_api_messages__message_id__rating_put"];
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -628,6 +1038,84 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Shares
+         * @description The newest first, expired ones among them.
+         */
+        get: operations["list_shares_api_shares_get"];
+        put?: never;
+        post?: never;
+        /** Revoke All Shares */
+        delete: operations["revoke_all_shares_api_shares_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shares/continue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Continue Shared
+         * @description A copy of what somebody shared, as a conversation of one's own.
+         */
+        post: operations["continue_shared_api_shares_continue_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shares/{share_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revoke Share */
+        delete: operations["revoke_share_api_shares__share_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shares/{share_id}/update": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Update Share
+         * @description The same link, to the conversation as it is now.
+         */
+        post: operations["update_share_api_shares__share_id__update_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/temporary": {
         parameters: {
             query?: never;
@@ -688,6 +1176,17 @@ export interface components {
             email: string;
             /** Id */
             id: string;
+            /**
+             * Keys
+             * @description API keys that open something now.
+             * @default 0
+             */
+            keys: number;
+            /**
+             * Last Seen At
+             * @description By a browser that is still signed in.
+             */
+            last_seen_at?: string | null;
             /** Name */
             name: string;
             role: components["schemas"]["Role"];
@@ -702,7 +1201,10 @@ export interface components {
         AuditView: {
             /** Action */
             action: string;
-            /** Address */
+            /**
+             * Address
+             * @description Null: from the terminal.
+             */
             address: string | null;
             /**
              * Created At
@@ -717,8 +1219,18 @@ export interface components {
             id: string;
             /** Target */
             target: string | null;
+            /**
+             * Target Name
+             * @description Of the person that was meant, as it is now.
+             */
+            target_name?: string | null;
             /** User Id */
             user_id: string | null;
+            /**
+             * User Name
+             * @description As it is now; null for the terminal, and who is not known or gone.
+             */
+            user_name?: string | null;
         };
         /** Backup */
         Backup: {
@@ -727,6 +1239,20 @@ export interface components {
             /** Size Bytes */
             size_bytes: number;
         };
+        /** CastVote */
+        CastVote: {
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "left" | "right" | "both_good" | "both_bad";
+        };
+        /** ComparisonOut */
+        ComparisonOut: {
+            feedback: components["schemas"]["FeedbackOut"];
+            left: components["schemas"]["MessageOut"];
+            right: components["schemas"]["MessageOut"];
+        };
         /** Confirmation */
         Confirmation: {
             /**
@@ -734,6 +1260,29 @@ export interface components {
              * @description The person's own, once more.
              */
             password: string;
+        };
+        /** ConsentChange */
+        ConsentChange: {
+            /**
+             * Including Earlier
+             * @description It holds for what was given before as well.
+             */
+            including_earlier: boolean;
+            /** Is Given */
+            is_given: boolean;
+        };
+        /**
+         * ConsentOut
+         * @description Whether feedback may be used to train models here.
+         */
+        ConsentOut: {
+            /** Changed At */
+            changed_at: string | null;
+            /**
+             * Is Given
+             * @description null: the person was not asked yet, and nothing is used.
+             */
+            is_given: boolean | null;
         };
         /**
          * ContextEvent
@@ -958,6 +1507,115 @@ export interface components {
         ErrorResponse: {
             error: components["schemas"]["ErrorDetail"];
         };
+        /** FeedbackItem */
+        FeedbackItem: {
+            /**
+             * Changed At
+             * Format: date-time
+             */
+            changed_at: string;
+            /** Comment */
+            comment: string;
+            /**
+             * Consent
+             * @description It may be used to train models here.
+             */
+            consent: boolean;
+            /** Conversation Id */
+            conversation_id: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Excerpt
+             * @description How the answer begins.
+             */
+            excerpt: string;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "rating" | "edit" | "regeneration" | "comparison";
+            /**
+             * Message Id
+             * @description The answer; of a comparison, the left one.
+             */
+            message_id: string;
+            /**
+             * Model
+             * @description That wrote the answer; null while a comparison has no vote.
+             */
+            model: string | null;
+            /**
+             * Other Id
+             * @description What it was held against; of a comparison, the right one.
+             */
+            other_id: string | null;
+            /** Other Model */
+            other_model: string | null;
+            /** Reasons */
+            reasons: string[];
+            /**
+             * Title
+             * @description Of the conversation.
+             */
+            title: string;
+            /**
+             * Verdict
+             * @description null: a comparison without a vote, or nothing was said.
+             */
+            verdict: ("up" | "down" | "better" | "worse" | "same" | "left" | "right" | "both_good" | "both_bad") | null;
+        };
+        /** FeedbackOut */
+        FeedbackOut: {
+            /**
+             * Changed At
+             * Format: date-time
+             */
+            changed_at: string;
+            /** Comment */
+            comment: string;
+            /**
+             * Consent
+             * @description It may be used to train models here.
+             */
+            consent: boolean;
+            /** Conversation Id */
+            conversation_id: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "rating" | "edit" | "regeneration" | "comparison";
+            /**
+             * Message Id
+             * @description The answer; of a comparison, the left one.
+             */
+            message_id: string;
+            /**
+             * Other Id
+             * @description What it was held against; of a comparison, the right one.
+             */
+            other_id: string | null;
+            /** Reasons */
+            reasons: string[];
+            /**
+             * Verdict
+             * @description null: a comparison without a vote, or nothing was said.
+             */
+            verdict: ("up" | "down" | "better" | "worse" | "same" | "left" | "right" | "both_good" | "both_bad") | null;
+        };
         /** HealthView */
         HealthView: {
             /**
@@ -988,6 +1646,85 @@ export interface components {
             message_id: string | null;
             /** Snippet */
             snippet: string;
+        };
+        /** ImportOut */
+        ImportOut: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Finished At */
+            finished_at: string | null;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /**
+             * Progress
+             * @description From 0 to 1.
+             */
+            progress: number;
+            report: components["schemas"]["ImportReport"];
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "running" | "complete" | "cancelled" | "interrupted" | "failed";
+        };
+        /**
+         * ImportReport
+         * @description conversations: added, or with messages added; unchanged: those that were there already, with all they have.
+         */
+        ImportReport: {
+            /**
+             * Changed
+             * @default 0
+             */
+            changed: number;
+            /**
+             * Conversations
+             * @default 0
+             */
+            conversations: number;
+            /**
+             * Messages
+             * @default 0
+             */
+            messages: number;
+            /**
+             * Problem
+             * @description Why it ended before its end.
+             */
+            problem?: string | null;
+            /**
+             * Skipped
+             * @default []
+             */
+            skipped: components["schemas"]["SkippedOut"][];
+            /**
+             * Skipped Count
+             * @description May be more than are listed.
+             * @default 0
+             */
+            skipped_count: number;
+            /**
+             * Unchanged
+             * @default 0
+             */
+            unchanged: number;
+        };
+        /**
+         * Interval
+         * @description A share with its 95 % confidence interval (Wilson's).
+         */
+        Interval: {
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Rate */
+            rate: number;
         };
         /** InvitationView */
         InvitationView: {
@@ -1036,6 +1773,21 @@ export interface components {
             /** Scopes */
             scopes: string[];
         };
+        /** Leaderboard */
+        Leaderboard: {
+            /**
+             * Exportable
+             * @description Records that may be used to train models.
+             */
+            exportable: number;
+            /**
+             * Models
+             * @description The highest win rate first.
+             */
+            models: components["schemas"]["ModelStanding"][];
+            /** Pairs */
+            pairs: components["schemas"]["PairStanding"][];
+        };
         /**
          * LinkView
          * @description A one-time link: `path` behind the server's address.
@@ -1081,6 +1833,11 @@ export interface components {
             finish_reason: string | null;
             /** Id */
             id: string;
+            /**
+             * Is Blind
+             * @description It is being compared: which model wrote it is told once a choice is made.
+             */
+            is_blind: boolean;
             /** Model */
             model: string | null;
             /** Parameters */
@@ -1107,6 +1864,13 @@ export interface components {
             usage: {
                 [key: string]: unknown;
             } | null;
+        };
+        /** ModelChange */
+        ModelChange: {
+            /** Is Default */
+            is_default?: true | null;
+            /** @description In place of all that were set before. */
+            parameters?: components["schemas"]["Parameters"] | null;
         };
         /** ModelHealth */
         ModelHealth: {
@@ -1145,6 +1909,40 @@ export interface components {
             temperature: number | null;
             /** Top P */
             top_p: number | null;
+        };
+        /**
+         * ModelStanding
+         * @description One model's weights. Ties count half for each side.
+         */
+        ModelStanding: {
+            /** Down */
+            down: number;
+            /** Losses */
+            losses: number;
+            /** Model */
+            model: string;
+            /** Ties */
+            ties: number;
+            /** Up */
+            up: number;
+            up_rate: components["schemas"]["Interval"] | null;
+            /**
+             * Version
+             * @description A digest of the weights; null where it is not known.
+             */
+            version: string | null;
+            win_rate: components["schemas"]["Interval"] | null;
+            /** Wins */
+            wins: number;
+        };
+        /**
+         * NewComparison
+         * @description models: one that answers twice, or two; none: the conversation's own, twice.
+         */
+        NewComparison: {
+            /** Models */
+            models?: string[];
+            parameters?: components["schemas"]["Parameters"] | null;
         };
         /** NewConversation */
         NewConversation: {
@@ -1261,6 +2059,26 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** Page[FeedbackItem] */
+        Page_FeedbackItem_: {
+            /** Items */
+            items: components["schemas"]["FeedbackItem"][];
+            /**
+             * Next Cursor
+             * @description Of the next page, for `cursor`; null on the last one.
+             */
+            next_cursor: string | null;
+        };
+        /** Page[ImportOut] */
+        Page_ImportOut_: {
+            /** Items */
+            items: components["schemas"]["ImportOut"][];
+            /**
+             * Next Cursor
+             * @description Of the next page, for `cursor`; null on the last one.
+             */
+            next_cursor: string | null;
+        };
         /** Page[InvitationView] */
         Page_InvitationView_: {
             /** Items */
@@ -1321,6 +2139,35 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** Page[ShareOut] */
+        Page_ShareOut_: {
+            /** Items */
+            items: components["schemas"]["ShareOut"][];
+            /**
+             * Next Cursor
+             * @description Of the next page, for `cursor`; null on the last one.
+             */
+            next_cursor: string | null;
+        };
+        /** PairStanding */
+        PairStanding: {
+            /**
+             * First
+             * @description Index in `models`.
+             */
+            first: number;
+            /** Losses */
+            losses: number;
+            /** Second */
+            second: number;
+            /** Ties */
+            ties: number;
+            /**
+             * Wins
+             * @description Of the first.
+             */
+            wins: number;
+        };
         /**
          * Parameters
          * @description How to answer. What is left out is the conversation's, and else the model's own.
@@ -1342,6 +2189,15 @@ export interface components {
             temperature?: number | null;
             /** Top P */
             top_p?: number | null;
+        };
+        /** Preference */
+        Preference: {
+            /**
+             * Verdict
+             * @description Than the answer that was there before.
+             * @enum {string}
+             */
+            verdict: "better" | "worse" | "same";
         };
         /**
          * ProfileChange
@@ -1417,6 +2273,27 @@ export interface components {
             /** Name */
             name: string;
         };
+        /** Rating */
+        Rating: {
+            /**
+             * Comment
+             * @default
+             */
+            comment: string;
+            /** Reasons */
+            reasons?: ("correct" | "helpful" | "clear" | "well_written" | "incorrect" | "unhelpful" | "unclear" | "too_long" | "too_short" | "ignored_instructions" | "harmful")[];
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "up" | "down";
+        };
+        /**
+         * Reason
+         * @description Why something is not, or not quite, as it was where it came from. The app has the words.
+         * @enum {string}
+         */
+        Reason: "not_json" | "unknown_format" | "other_file" | "nested_archive" | "unsafe_name" | "encrypted" | "compression" | "bomb" | "duplicate" | "damaged" | "too_large" | "no_messages" | "refused" | "hidden" | "empty" | "tool" | "malformed" | "attachment" | "too_long" | "characters" | "time" | "circle" | "no_parent";
         /**
          * ReasoningEvent
          * @description A piece of what the model thinks before it answers.
@@ -1429,6 +2306,11 @@ export interface components {
              * @enum {string}
              */
             type: "reasoning";
+        };
+        /** Revoked */
+        Revoked: {
+            /** Revoked */
+            revoked: number;
         };
         /**
          * Role
@@ -1462,6 +2344,82 @@ export interface components {
              * @enum {string}
              */
             status: "running" | "complete" | "stopped" | "interrupted" | "failed";
+        };
+        /**
+         * ServedModelView
+         * @description A model that is on this machine, or is served.
+         */
+        ServedModelView: {
+            /**
+             * Answering
+             * @description Answers that are being written with it.
+             * @default 0
+             */
+            answering: number;
+            /** Architecture */
+            architecture?: string | null;
+            /**
+             * Base
+             * @description Of an adapter.
+             */
+            base?: string | null;
+            /**
+             * Cache Tokens
+             * @description That its cache holds.
+             */
+            cache_tokens?: number | null;
+            /**
+             * Context Length
+             * @description Tokens of prompt and answer together.
+             */
+            context_length?: number | null;
+            /** Device */
+            device?: string | null;
+            /** Dtype */
+            dtype?: string | null;
+            /** Format */
+            format?: string | null;
+            /**
+             * Is Default
+             * @default false
+             */
+            is_default: boolean;
+            /** License */
+            license?: string | null;
+            /** Name */
+            name: string;
+            /**
+             * Needs Bytes
+             * @description Of memory, at least, to be loaded. An estimate.
+             */
+            needs_bytes?: number | null;
+            /** @description Of the app's answers, where neither person nor conversation says. */
+            parameters: components["schemas"]["Parameters"];
+            /**
+             * Reason
+             * @description Why it cannot answer.
+             * @default
+             */
+            reason: string;
+            /** Size Bytes */
+            size_bytes?: number | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "available" | "damaged" | "starting" | "ready" | "restarting" | "failed" | "closed" | "unloading";
+            /** Weight Type */
+            weight_type?: string | null;
+        };
+        /** ServedModelsView */
+        ServedModelsView: {
+            /**
+             * Free Bytes
+             * @description Of memory, that no loaded model will come to need.
+             */
+            free_bytes: number;
+            /** Items */
+            items: components["schemas"]["ServedModelView"][];
         };
         /**
          * SessionEntry
@@ -1511,6 +2469,11 @@ export interface components {
              */
             needs_setup: boolean;
             /**
+             * Sharing
+             * @description Conversations can be shared by link.
+             */
+            sharing: boolean;
+            /**
              * Sign Up
              * @enum {string}
              */
@@ -1536,6 +2499,82 @@ export interface components {
              */
             token: string;
         };
+        /** ShareOptions */
+        ShareOptions: {
+            /** Instructions */
+            instructions: boolean;
+            /** Reasoning */
+            reasoning: boolean;
+        };
+        /**
+         * ShareOut
+         * @description updated_at: as of when it shows the conversation.
+         */
+        ShareOut: {
+            /** Conversation Id */
+            conversation_id: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Expires At */
+            expires_at: string | null;
+            /** Id */
+            id: string;
+            /** Leaf Id */
+            leaf_id: string;
+            options: components["schemas"]["ShareOptions"];
+            /** Title */
+            title: string;
+            /**
+             * Token
+             * @description The link is /s/ and this.
+             */
+            token: string;
+            /**
+             * Updated At
+             * Format: date-time
+             */
+            updated_at: string;
+        };
+        /**
+         * ShareWish
+         * @description What a link is to show, and for how long.
+         */
+        ShareWish: {
+            /**
+             * Expires
+             * @default month
+             * @enum {string}
+             */
+            expires: "day" | "week" | "month" | "never";
+            /**
+             * Instructions
+             * @description Show the custom instructions it was given, too.
+             * @default false
+             */
+            instructions: boolean;
+            /**
+             * Leaf Id
+             * @description Any message: the branch last written below it. null: the branch that is shown.
+             */
+            leaf_id?: string | null;
+            /**
+             * Reasoning
+             * @description Show what the model thought, too.
+             * @default false
+             */
+            reasoning: boolean;
+        };
+        /** SharedToken */
+        SharedToken: {
+            /**
+             * Token
+             * @description Of a link that somebody shared.
+             */
+            token: string;
+        };
         /** SignIn */
         SignIn: {
             /** Email */
@@ -1556,6 +2595,27 @@ export interface components {
              * @description Of an invitation; not needed where sign-up is open.
              */
             token?: string | null;
+        };
+        /**
+         * SkippedOut
+         * @description Something that is not, or not quite, as it was where it came from.
+         */
+        SkippedOut: {
+            /** Count */
+            count: number;
+            /** Detail */
+            detail: string;
+            reason: components["schemas"]["Reason"];
+            /**
+             * Title
+             * @description The conversation; empty where it is about the file.
+             */
+            title: string;
+            /**
+             * Where
+             * @description The file; empty for the whole upload.
+             */
+            where: string;
         };
         /**
          * Started
@@ -1614,6 +2674,14 @@ export interface components {
              */
             type: "title";
         };
+        /** Unload */
+        Unload: {
+            /**
+             * When
+             * @description After the answers that are being written, or at once: those are then interrupted. Null: only if there are none.
+             */
+            when?: ("finished" | "now") | null;
+        };
         /** UsageEvent */
         UsageEvent: {
             /** Cached Tokens */
@@ -1657,6 +2725,11 @@ export interface components {
             };
             role: components["schemas"]["Role"];
         };
+        /** Withdrawn */
+        Withdrawn: {
+            /** Withdrawn */
+            withdrawn: number;
+        };
     };
     responses: never;
     parameters: never;
@@ -1669,6 +2742,9 @@ export interface operations {
     list_audit_api_admin_audit_get: {
         parameters: {
             query?: {
+                /** @description Part of a name or an e-mail address. */
+                q?: string | null;
+                action?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -1715,6 +2791,69 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Backup"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    export_feedback_api_admin_feedback_export_get: {
+        parameters: {
+            query?: {
+                /** @description What the rows are for: examples, pairs, or single answers. */
+                format?: "sft" | "dpo" | "kto";
+                /** @description Answers that were given again count, even if nobody said which. */
+                weak?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_leaderboard_api_admin_feedback_leaderboard_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Leaderboard"];
                 };
             };
             /** @description The error envelope */
@@ -1840,6 +2979,167 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_served_models_api_admin_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    change_model_api_admin_models__name__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    load_model_api_admin_models__name__load_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    restart_model_api_admin_models__name__restart_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    unload_model_api_admin_models__name__unload_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Unload"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
             };
             /** @description The error envelope */
             default: {
@@ -2184,6 +3484,46 @@ export interface operations {
             };
         };
     };
+    export_conversation_api_conversations__conversation_id__export_get: {
+        parameters: {
+            query: {
+                /** @description json has all branches. */
+                format: "markdown" | "json" | "html";
+                /** @description Any message: the branch last written below it. */
+                leaf?: string | null;
+                /** @description With what the model thought; json always has it. */
+                reasoning?: boolean;
+            };
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file, as a download. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                    "text/html": unknown;
+                    "text/markdown": unknown;
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     send_message_api_conversations__conversation_id__messages_post: {
         parameters: {
             query?: never;
@@ -2207,6 +3547,359 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Started"];
                 };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    share_conversation_api_conversations__conversation_id__shares_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShareWish"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_feedback_api_feedback_get: {
+        parameters: {
+            query?: {
+                /** @description What was said in one conversation. */
+                conversation?: string | null;
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_FeedbackItem_"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    withdraw_all_api_feedback_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Withdrawn"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_consent_api_feedback_consent_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsentOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    set_consent_api_feedback_consent_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConsentChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsentOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    withdraw_api_feedback__feedback_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                feedback_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    vote_api_feedback__feedback_id__vote_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                feedback_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CastVote"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComparisonOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_imports_api_imports_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ImportOut_"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    begin_import_api_imports_post: {
+        parameters: {
+            query?: {
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_import_api_imports__import_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                import_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    cancel_import_api_imports__import_id__cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                import_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The error envelope */
             default: {
@@ -2407,6 +4100,70 @@ export interface operations {
             };
         };
     };
+    export_account_api_me_export_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A zip file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": unknown;
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    compare_api_messages__message_id__comparison_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewComparison"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComparisonOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     go_on_api_messages__message_id__continue_post: {
         parameters: {
             query?: never;
@@ -2464,6 +4221,76 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Started"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    prefer_api_messages__message_id__preference_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Preference"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedbackOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    rate_api_messages__message_id__rating_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Rating"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedbackOut"];
                 };
             };
             /** @description The error envelope */
@@ -3192,6 +5019,167 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SessionView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_shares_api_shares_get: {
+        parameters: {
+            query?: {
+                /** @description Those of one conversation. */
+                conversation?: string | null;
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ShareOut_"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    revoke_all_shares_api_shares_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Revoked"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    continue_shared_api_shares_continue_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SharedToken"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    revoke_share_api_shares__share_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                share_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    update_share_api_shares__share_id__update_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                share_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShareWish"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareOut"];
                 };
             };
             /** @description The error envelope */

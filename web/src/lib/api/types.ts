@@ -15,6 +15,14 @@ export type Project = Schemas['ProjectOut'];
 export type Prompt = Schemas['PromptOut'];
 export type Model = Schemas['ModelOut'];
 
+export type Feedback = Schemas['FeedbackOut'];
+export type FeedbackItem = Schemas['FeedbackItem'];
+export type Reason = NonNullable<Schemas['Rating']['reasons']>[number];
+export type Vote = Schemas['CastVote']['verdict'];
+export type Consent = Schemas['ConsentOut'];
+export type Comparison = Schemas['ComparisonOut'];
+export type Leaderboard = Schemas['Leaderboard'];
+
 export type User = Schemas['UserView'];
 export type SessionState = Schemas['SessionView'];
 export type BrowserSession = Schemas['SessionEntry'];
@@ -25,6 +33,11 @@ export type Share = Schemas['ShareOut'];
 export type ShareWish = Partial<Schemas['ShareWish']>;
 export type Import = Schemas['ImportOut'];
 export type SkipReason = Schemas['Reason'];
+export type Account = Schemas['AccountView'];
+export type Role = Account['role'];
+export type Invitation = Schemas['InvitationView'];
+export type OneTimeLink = Schemas['LinkView'];
+export type AuditEntry = Schemas['AuditView'];
 
 export type ConversationChange = Partial<Omit<Schemas['ConversationChange'], 'parameters'>> & { parameters?: Parameters };
 export type NewConversation = Partial<Omit<Schemas['NewConversation'], 'parameters'>> & { parameters?: Parameters };

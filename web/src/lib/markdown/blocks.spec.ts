@@ -3,7 +3,7 @@ import { BlockSplitter, type Blocks } from './blocks';
 import { renderBlock, type Tools } from './render';
 import { lexer } from './syntax';
 
-const TOOLS: Tools = { highlight: null, math: (source) => `<math>${source}</math>`, labels: { copy: 'Copy', image: 'Image:' } };
+const TOOLS: Tools = { highlight: null, math: (source) => `<math>${source}</math>`, labels: { copy: 'Copy', picture: 'Diagram', preview: 'Preview', image: (host) => `Show image from ${host}` } };
 
 const DOCUMENT = `# Title
 
@@ -54,6 +54,17 @@ raw
 [home]: https://example.com "Home"
 ~~gone~~ - [x] no task
 - [ ] task
+
+\`\`\`mermaid
+flowchart LR
+  A --> B
+\`\`\`
+![a cat](https://example.com/cat.png) and [![badge](https://example.com/b.png)](https://example.com)
+
+~~~~html
+<p>
+~~~
+~~~~
 
 last $$open
 `;

@@ -3,7 +3,7 @@ import { highlight } from './highlight';
 import { math } from './math';
 import { renderBlock, safeAddress, type Tools } from './render';
 
-const TOOLS: Tools = { highlight, math, labels: { copy: 'Copy', image: 'Show image:' } };
+const TOOLS: Tools = { highlight, math, labels: { copy: 'Copy', picture: 'Diagram', preview: 'Preview', image: (host) => `Show image from ${host}` } };
 const render = (text: string) => renderBlock(text, {}, TOOLS);
 
 test.each([
@@ -34,11 +34,27 @@ test('links leave without a referrer', () => {
   );
 });
 
-test('an image elsewhere is a link, and one in the text itself an image', () => {
-  expect(render('![a "cat"](https://example.com/cat.png)')).toMatch(/<a class="image" href="https:\/\/example.com\/cat.png".*Show image: a &#34;cat&#34;<\/a>/);
+test('an image elsewhere is a button, and one in the text itself an image', () => {
+  expect(render('![a "cat"](https://example.com/cat.png)')).toBe(
+    '<p><button type="button" class="image" data-image="https://example.com/cat.png">Show image from example.com <span>a &#34;cat&#34;</span></button></p>\n',
+  );
   expect(render('![](https://tracker.example/p.gif?secret)')).not.toContain('<img');
   expect(render('![x](data:image/png;base64,AAAA)')).toContain('<img src="data:image/png;base64,AAAA" alt="x">');
   expect(render('![x](data:image/svg+xml;base64,AAAA)')).not.toContain('<img');
+  expect(render('![x](mailto:a@example.com) ![y](https://)')).toBe('<p>x y</p>\n');
+});
+
+test('an image within a link is its words: a button there would be both at once', () => {
+  expect(render('[![badge](https://example.com/b.svg)](https://example.com)')).toMatch(/^<p><a href="https:\/\/example.com" [^>]*>badge<\/a><\/p>/);
+});
+
+test('diagrams and pages are offered as pictures once their end has come', () => {
+  expect(render('```mermaid\nflowchart LR\n```')).toContain('<div class="code" dir="ltr" data-frame="diagram">');
+  expect(render('- a\n  ~~~~HTML\n  <b>\n  ~~~~~')).toContain('data-frame="page"');
+  for (const open of ['```mermaid\nx', '```mermaid\nx\n``', '````svg\nx\n```', '```html\nx\n```y', '    ```html']) {
+    expect(render(open), open).not.toContain('data-frame');
+  }
+  expect(render('```python\nx\n```')).not.toContain('data-frame');
 });
 
 test('code has its language and colours, and none where the language is unknown', () => {

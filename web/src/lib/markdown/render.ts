@@ -1,6 +1,7 @@
 /**
  * A block of Markdown as HTML text. What the model wrote is hostile: its own HTML is shown as text, addresses other than
- * web and mail go nowhere, images are links that somebody has to click. `sanitize.ts` checks the result once more.
+ * web and mail go nowhere, images of other sites are buttons that somebody has to press. `sanitize.ts` checks the result
+ * once more. What is to be drawn is marked by `data-frame`; components/Framed.svelte draws it.
  */
 
 import { Parser, Renderer, type Links, type Tokens } from 'marked';
@@ -10,11 +11,13 @@ import { lexer, marked, type MathRenderer, type MathToken } from './syntax';
 export interface Tools {
   highlight: ((code: string, language: string) => string | null) | null;
   math: ((source: string, display: boolean) => string) | null;
-  labels: { copy: string; image: string };
+  labels: { copy: string; picture: string; preview: string; image: (host: string) => string };
 }
 
 const HARMLESS_TAG = /^<(?:br\s*\/?|\/?(?:sub|sup|kbd|mark|u|s|ins|small))>$/i;
 const WEB_ADDRESS = /^(?:https?:\/\/|mailto:)/i;
+const DIAGRAMS = ['mermaid'];
+const PAGES = ['html', 'svg'];
 const INLINE_IMAGE = /^data:image\/(?:png|jpeg|gif|webp|avif);base64,/i;
 
 export function escape(text: string): string {
@@ -34,6 +37,9 @@ export function safeAddress(address: string): string | null {
 }
 
 class BlockRenderer extends Renderer implements MathRenderer {
+  /** A button within a link would be both at once. */
+  #isInLink = false;
+
   constructor(private readonly tools: Tools) {
     super();
   }
@@ -48,13 +54,16 @@ class BlockRenderer extends Renderer implements MathRenderer {
     return HARMLESS_TAG.test(text.trim()) ? text : escape(text);
   }
 
-  override code({ text, lang }: Tokens.Code): string {
+  override code({ raw, text, lang }: Tokens.Code): string {
     const language = /^[\w+#.-]+/.exec(lang ?? '')?.[0] ?? '';
     const body = (language && this.tools.highlight?.(text, language.toLowerCase())) || escape(text);
-    const copy = escape(this.tools.labels.copy);
+    const { copy, picture, preview } = this.tools.labels;
+    const kind = isClosed(raw) ? kindOf(language.toLowerCase()) : null;
+    const show = kind && `<button type="button" data-picture hidden>${escape(kind === 'diagram' ? picture : preview)}</button>`;
     return (
-      `<div class="code" dir="ltr"><div class="code-head"><span>${escape(language)}</span>` +
-      `<button type="button" data-copy>${copy}</button></div><pre tabindex="0"><code>${body}</code></pre></div>\n`
+      `<div class="code" dir="ltr"${kind ? ` data-frame="${kind}"` : ''}><div class="code-head"><span>${escape(language)}</span>` +
+      `${show ?? ''}<button type="button" data-copy>${escape(copy)}</button></div>` +
+      `<pre tabindex="0"><code>${body}</code></pre></div>\n`
     );
   }
 
@@ -64,15 +73,35 @@ class BlockRenderer extends Renderer implements MathRenderer {
 
   override link({ href, tokens }: Tokens.Link): string {
     const address = safeAddress(href);
+    this.#isInLink = true;
     const text = this.parser.parseInline(tokens);
+    this.#isInLink = false;
     return address ? `<a href="${escape(address)}" target="_blank" rel="noopener noreferrer nofollow">${text}</a>` : text;
   }
 
   override image({ href, text }: Tokens.Image): string {
     if (INLINE_IMAGE.test(href)) return `<img src="${escape(href)}" alt="${escape(text)}">`;
     const address = safeAddress(href);
-    if (!address) return escape(text);
-    const label = escape(`${this.tools.labels.image} ${text || new URL(address).host}`);
-    return `<a class="image" href="${escape(address)}" target="_blank" rel="noopener noreferrer nofollow">${label}</a>`;
+    const host = address && hostOf(address);
+    if (!host || this.#isInLink) return escape(text || host || '');
+    const label = escape(this.tools.labels.image(host));
+    return `<button type="button" class="image" data-image="${escape(address)}">${label}${text && ` <span>${escape(text)}</span>`}</button>`;
   }
+}
+
+/** What can be made of code in this language beside its text. */
+function kindOf(language: string): 'diagram' | 'page' | null {
+  if (DIAGRAMS.includes(language)) return 'diagram';
+  return PAGES.includes(language) ? 'page' : null;
+}
+
+/** Whether a code block's end has come: what is still being written is shown as it stands. */
+function isClosed(raw: string): boolean {
+  const fence = /^ {0,3}(`{3,}|~{3,})/.exec(raw)?.[1];
+  return fence !== undefined && new RegExp(`\\n {0,3}${fence[0]}{${fence.length},}[ \\t]*\\n*$`).test(raw);
+}
+
+/** Null for a mail address or one that makes no sense. */
+function hostOf(address: string): string | null {
+  return URL.canParse(address) ? new URL(address).host || null : null;
 }

@@ -8,7 +8,7 @@ const MATH =
   'annotation math menclose merror mfrac mi mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow ms mspace msqrt mstyle msub msubsup msup mtable mtd mtext mtr munder munderover semantics';
 const ADDRESSES = ['href', 'src'];
 const PLAIN =
-  'align alt checked class data-copy dir disabled rel start tabindex target type ' +
+  'align alt checked class data-copy data-frame data-image data-picture dir disabled hidden rel start tabindex target type ' +
   'accent columnalign columnlines columnspacing depth display displaystyle encoding fence form height linebreak linethickness lspace mathcolor mathsize mathvariant maxsize minsize movablelimits notation rowalign rowlines rowspacing rspace scriptlevel separator stretchy symmetric voffset width xmlns';
 
 const config = {

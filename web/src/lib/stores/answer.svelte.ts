@@ -36,8 +36,8 @@ export class Answer {
       await follow(eventsOf(this.#message.run_id!), ({ data }) => this.#take(JSON.parse(data) as RunEvent), this.#leaving.signal);
     } catch (error) {
       if (this.#leaving.signal.aborted) return;
-      const message = error instanceof ApiError ? error.message : String(error);
-      this.#end({ status: 'interrupted', error: { message, code: null } });
+      const { message, code } = error instanceof ApiError ? error : { message: String(error), code: null };
+      this.#end({ status: 'interrupted', error: { message, code } });
     }
   }
 

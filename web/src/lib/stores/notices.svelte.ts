@@ -1,13 +1,17 @@
-/** Short messages that go by themselves, and the words for what went wrong. */
+/** Short messages that go by themselves. */
 
-import * as m from '../../paraglide/messages.js';
-import { ApiError } from '../api/http';
+import { describe } from '../locale/problems';
+
+export { describe };
 
 export interface Notice {
   id: number;
   text: string;
   isError: boolean;
   undo?: () => unknown;
+  action?: { label: string; run: () => unknown };
+  /** Until it is dismissed. */
+  stays?: boolean;
 }
 
 const SHOWN_FOR = 6000; // milliseconds
@@ -16,10 +20,10 @@ class Notices {
   items = $state<Notice[]>([]);
   #count = 0;
 
-  say(text: string, more: Partial<Pick<Notice, 'isError' | 'undo'>> = {}): void {
+  say(text: string, more: Partial<Pick<Notice, 'isError' | 'undo' | 'action' | 'stays'>> = {}): void {
     const notice = { id: ++this.#count, text, isError: false, ...more };
     this.items.push(notice);
-    setTimeout(() => this.dismiss(notice.id), SHOWN_FOR);
+    if (!more.stays) setTimeout(() => this.dismiss(notice.id), SHOWN_FOR);
   }
 
   dismiss(id: number): void {
@@ -35,13 +39,6 @@ class Notices {
       return null;
     }
   }
-}
-
-export function describe(error: unknown): string {
-  if (!(error instanceof ApiError)) return m.error_unknown();
-  if (error.isOffline) return m.error_offline();
-  if (error.status === 429 && error.retryAfter) return m.error_slow_down({ seconds: error.retryAfter });
-  return error.message || m.error_unknown();
 }
 
 export const notices = new Notices();

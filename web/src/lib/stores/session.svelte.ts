@@ -1,9 +1,14 @@
 /** Who is here, and how they come in. */
 
 import * as accounts from '../api/accounts';
-import { whenSignedOut } from '../api/http';
+import { ApiError, whenSignedOut } from '../api/http';
+import { locale } from '../locale/locale.svelte';
+import { keep, keepFor, kept } from '../offline/kept';
+import { negotiate, type Locale } from '../locale/negotiate';
 import { forgetDraftsOfOthers } from './drafts';
 import type { ProfileChange, SessionState, User } from '../api/types';
+
+const SESSION = '/api/session';
 
 class Session {
   state = $state.raw<SessionState | null>(null);
@@ -25,13 +30,27 @@ class Session {
 
   async load(): Promise<void> {
     try {
-      const state = await accounts.session();
+      const state = await this.#ask();
       if (this.user && state.user?.id !== this.user.id) return this.#leave();
+      await this.#greet(state);
       this.state = state;
       this.isAway = false;
       if (state.user) forgetDraftsOfOthers(state.user.id);
+      await keepFor(state.user?.id ?? null);
+      if (state.user) void keep(SESSION, state);
     } catch {
       this.isAway = true;
+    }
+  }
+
+  /** Without a network, who was here last. */
+  async #ask(): Promise<SessionState> {
+    try {
+      return await accounts.session();
+    } catch (error) {
+      const state = error instanceof ApiError && error.isOffline ? await kept<SessionState>(SESSION) : undefined;
+      if (!state) throw error;
+      return state;
     }
   }
 
@@ -39,6 +58,12 @@ class Session {
   async enter(how: () => Promise<unknown>): Promise<void> {
     await how();
     await this.load();
+  }
+
+  /** Has the app speak `to` them from here on, in every browser; null: as each browser prefers. */
+  async speak(to: Locale | null): Promise<void> {
+    if (this.user) await this.change({ locale: to });
+    await locale.choose(to);
   }
 
   async change(values: ProfileChange): Promise<void> {
@@ -49,7 +74,16 @@ class Session {
   async signOut(): Promise<void> {
     await accounts.signOut();
     forgetDraftsOfOthers(null);
+    await keepFor(null);
+    locale.forget();
     this.#leave();
+  }
+
+  /** In the language of the account; where it has none, what was chosen at the door becomes it. */
+  async #greet({ user, locale: own }: SessionState): Promise<void> {
+    if (!user) return;
+    if (own) await locale.choose(negotiate([own])).catch(() => {}); // the words could not be fetched: these will do
+    else if (locale.chosen) await accounts.changeMe({ locale: locale.chosen }).catch(() => {}); // in this browser it holds anyway
   }
 
   /** What one person's app remembers is not for the next one: everything starts anew. */

@@ -14,7 +14,9 @@ from fireside.server.body import BoundedRoute
 from fireside.server.chat import conversations, messages
 from fireside.server.chat.messages import Begun
 from fireside.server.chat.schemas import Answering, Edit, MessageOut, NewMessage, RunOut, Started
+from fireside.server.chat.tables import Role
 from fireside.server.deps import Context, CurrentContext
+from fireside.server.feedback import service as feedback
 from fireside.server.paging import Id
 
 router = APIRouter(route_class=BoundedRoute, tags=["messages"])
@@ -39,19 +41,27 @@ async def send_message(conversation_id: Id, body: NewMessage, user: CurrentUser,
 @router.post("/api/messages/{message_id}/regenerate", status_code=201)
 async def regenerate(message_id: Id, body: Answering, user: CurrentUser, context: CurrentContext) -> Started:
     """Another answer, beside this one."""
-    return await _carry_out(
-        context, user.id, lambda session: messages.regenerate(session, user, message_id, body, context.models)
-    )
+
+    async def again(session: AsyncSession) -> Begun:
+        (begun,) = await messages.answer_again(session, user, message_id, [body], context.models)
+        if begun.answer is not None:
+            await feedback.note_regeneration(session, user, begun.answer, message_id)
+        return begun
+
+    return await _carry_out(context, user.id, again)
 
 
 @router.post("/api/messages/{message_id}/edit", status_code=201)
 async def edit(message_id: Id, body: Edit, user: CurrentUser, context: CurrentContext) -> Started:
     """The same message in other words, beside this one. `message` is the new one."""
-    return await _carry_out(
-        context,
-        user.id if body.run else None,
-        lambda session: messages.edit(session, user, message_id, body, context.models),
-    )
+
+    async def change(session: AsyncSession) -> Begun:
+        begun = await messages.edit(session, user, message_id, body, context.models)
+        if begun.message is not None and begun.message.role == Role.ASSISTANT:
+            await feedback.note_edit(session, user, begun.message, message_id)
+        return begun
+
+    return await _carry_out(context, user.id if body.run else None, change)
 
 
 @router.post("/api/messages/{message_id}/continue", status_code=201)
@@ -70,7 +80,7 @@ async def _carry_out(
     runs_of: whose run it may begin; None: it begins none.
     """
     with context.runs.room(runs_of) if runs_of is not None else nullcontext():
-        async with context.database.session() as session:
+        async with context.database.writing_session() as session:
             begun = await work(session)
             await session.commit()
             if begun.plan is not None and begun.answer is not None:

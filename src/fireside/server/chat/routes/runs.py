@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from fireside.server.accounts.deps import CurrentUser
 from fireside.server.body import BoundedRoute
-from fireside.server.chat.messages import system_prompt
+from fireside.server.chat.messages import models_own, system_prompt
 from fireside.server.chat.runs import service
 from fireside.server.chat.runs.plan import Plan, Turn
 from fireside.server.chat.schemas import Parameters, RunOut, TemporaryChat, TemporaryRun
@@ -49,6 +49,7 @@ async def get_events(
     The last one is of type `done`. Whoever connects again with the last number gets every event once.
     """
     await service.get(context, user.id, run_id)
+    context.watch.check_room(user.id)
     start = int(last_event_id) if last_event_id is not None else after or 0
     return EventStream(context.runs.events(run_id, start))
 
@@ -58,11 +59,12 @@ async def start_temporary(body: TemporaryChat, user: CurrentUser, context: Curre
     """Answers a conversation that nothing keeps: the run and its events are in memory, and go soon after its end."""
     if body.messages[-1].role == "assistant":
         raise invalid("messages", "must end with the user's", "invalid_value")
-    parameters = body.parameters or Parameters()
+    model = context.models.get(body.model) if body.model is not None else context.models.default
+    parameters = (body.parameters or Parameters()).over(models_own(context.models, model.name))
     plan = Plan(
         run_id=new_id(),
         user_id=user.id,
-        model=context.models.get(body.model).name if body.model is not None else context.models.default.name,
+        model=model.name,
         turns=[Turn(turn.role, turn.content) for turn in body.messages],
         system=system_prompt(parameters.system or "", user.instructions),
         parameters=parameters,

@@ -28,7 +28,7 @@ class Answered:
 async def write_answer(plan: Plan, model: TextModel, metrics: Metrics, emit: Callable[[Event], None]) -> Answered:
     """Raises what stands in the way (PromptError, EngineError), before or after some of the text."""
     fitted = await fitted_prompt(plan, model)
-    if fitted.left_out:
+    if fitted.left_out and not plan.is_blind:  # models differ in what they have room for
         emit({"type": "context", "left_out": fitted.left_out})
     wanted = plan.parameters
     given = wanted.model_dump(include={"temperature", "top_p", "seed"})
@@ -53,5 +53,6 @@ async def write_answer(plan: Plan, model: TextModel, metrics: Metrics, emit: Cal
         "completion_tokens": last.usage.completion_tokens,
         "cached_tokens": last.usage.cached_tokens,
     }
-    emit({"type": "usage", **usage})
+    if not plan.is_blind:  # and in how they count
+        emit({"type": "usage", **usage})
     return Answered(usage, last.finish_reason)

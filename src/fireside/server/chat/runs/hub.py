@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -14,13 +14,14 @@ import msgspec
 from sqlalchemy import delete, select, update
 
 from fireside.server.chat.runs.answering import Answered, write_answer
-from fireside.server.chat.runs.journal import Journal, write_endings
+from fireside.server.chat.runs.journal import UNSTORABLE, Journal, write_endings
 from fireside.server.chat.runs.live import Ending, LiveRun, encode, frame
 from fireside.server.chat.runs.plan import Plan
 from fireside.server.chat.runs.titles import write_title
 from fireside.server.chat.tables import Conversation, JournalEntry, Message, Run, Status
 from fireside.server.db.base import now
 from fireside.server.db.database import Database
+from fireside.server.db.trouble import may_pass
 from fireside.server.errors import ApiError, as_api_error, internal_error
 from fireside.server.metrics import Metrics
 from fireside.server.registry import ModelRegistry
@@ -32,6 +33,10 @@ MAX_TEMPORARY_KEPT = 32  # of one person, for those ten minutes
 
 _PRUNE_SECONDS = 3600.0
 _INTERRUPTED = {"message": "the server was stopped while this was written", "code": "interrupted"}
+_UNLOADED = {
+    "message": "an administrator unloaded the model while this was written; another can continue it",
+    "code": "model_unloaded",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +48,17 @@ class RunHub:
         self._database = database
         self._models = models
         self._metrics = metrics
-        self._journal = Journal(database)
+        self._journal = Journal(database, self._taken_over)
         self._runs: dict[str, LiveRun] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._reserved: Counter[str] = Counter()  # by person: runs that are about to begin
+        self.on_taken_over: Callable[[], None] | None = None
+        """Another server has the database now: this one should end."""
+        self._is_taken_over = False
 
     async def start(self) -> None:
+        """Raises `DatabaseInUse`: what another server writes must not be taken for cut off."""
+        await self._database.take()
         await self._recover()
         self._journal.start()
         self._spawn(self._prune_hourly())
@@ -56,18 +66,32 @@ class RunHub:
     async def close(self) -> None:
         """Ends every run as interrupted, with what it has written so far."""
         for run in self._runs.values():
-            self._end(run, Status.INTERRUPTED)
+            self._end(run, Status.INTERRUPTED, _INTERRUPTED)
         tasks = [run.task for run in self._runs.values() if run.task is not None] + list(self._background)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._journal.close()
 
+    def _taken_over(self) -> None:
+        self._is_taken_over = True
+        for run in self._runs.values():
+            self._end(run, Status.INTERRUPTED)
+        if self.on_taken_over is not None:
+            self.on_taken_over()
+
     # Runs
 
     @contextmanager
     def room(self, user_id: str) -> Iterator[None]:
-        """Keeps a place for a run that is to begin within it. Raises `ApiError` 429 for one who has enough already."""
+        """Keeps a place for a run that is to begin within it.
+
+        Raises `ApiError`: 429 for one who has enough already, 503 where nothing can be written any more.
+        """
+        if self._is_taken_over:
+            raise ApiError(
+                503, "another server has taken this one's place", type="server_error", code="server_replaced"
+            )
         running = sum(run.user_id == user_id and run.ending is None for run in self._runs.values())
         if running + self._reserved[user_id] >= MAX_RUNS_EACH:
             raise ApiError(
@@ -90,10 +114,12 @@ class RunHub:
         run = LiveRun(
             id=plan.run_id,
             user_id=plan.user_id,
+            model=plan.model,
             conversation_id=plan.conversation_id,
             message_id=plan.message_id,
             base_content=content,
             base_reasoning=reasoning,
+            is_blind=plan.is_blind,
         )
         self._runs[run.id] = run
         run.task = asyncio.create_task(self._answer(run, plan))
@@ -126,6 +152,16 @@ class RunHub:
             if run.user_id == user_id:
                 self._end(run, Status.STOPPED)
 
+    def writing_with(self, model: str) -> int:
+        """How many answers."""
+        return sum(run.model == model and run.ending is None for run in self._runs.values())
+
+    def interrupt(self, model: str) -> None:
+        """Ends all that is written with `model`, which is about to go. What is written stays and can be continued."""
+        for run in self._runs.values():
+            if run.model == model:
+                self._end(run, Status.INTERRUPTED, _UNLOADED)
+
     async def events(self, run_id: str, after: int) -> AsyncGenerator[bytes]:
         """The events behind the one numbered `after`, as server-sent events, up to the last one.
 
@@ -150,9 +186,9 @@ class RunHub:
         model = self._models.get(plan.model)
         return await write_answer(plan, model, self._metrics, lambda event: self._journal.append(run, event))
 
-    def _end(self, run: LiveRun, status: Status) -> None:
+    def _end(self, run: LiveRun, status: Status, because: dict[str, Any] | None = None) -> None:
         if run.ending is None and run.stopped_as is None and run.task is not None:
-            run.stopped_as = status
+            run.stopped_as, run.stopped_because = status, because
             run.task.cancel()
 
     def _ended(self, run: LiveRun, task: asyncio.Task[Answered]) -> None:
@@ -206,27 +242,38 @@ class RunHub:
                 said.setdefault(run_id, []).extend(events.split("\n"))
             cut = select(Run, Message).join(Message, Message.id == Run.message_id).where(Run.status == Status.RUNNING)
             rows = (await session.execute(cut)).all()
-            ended = []
-            for run, message in rows:
-                lines = said.get(run.id, [])
-                ending = Ending(status=Status.INTERRUPTED, error=_INTERRUPTED)
-                live = LiveRun(
-                    id=run.id,
-                    user_id=run.user_id,
-                    message_id=message.id,
-                    base_content=message.content,
-                    base_reasoning=message.reasoning or "",
-                    ending=ending,
-                    finished_at=now(),
-                )
-                for line in lines:
-                    live.say(msgspec.json.decode(line))
-                ended.append((live, [*lines, encode(ending.event)]))
-            if ended:
-                await write_endings(await session.connection(), ended)
+        for run, message in rows:
+            live = LiveRun(
+                id=run.id,
+                user_id=run.user_id,
+                message_id=message.id,
+                base_content=message.content,
+                base_reasoning=message.reasoning or "",
+                ending=Ending(status=Status.INTERRUPTED, error=_INTERRUPTED),
+                finished_at=now(),
+            )
+            await self._write_ending(live, said.get(run.id, []))
+        async with self._database.session() as session:
             await session.execute(delete(JournalEntry).execution_options(synchronize_session=False))
         if rows:
             logger.warning("%d answers were cut off when the server ended; they can be continued", len(rows))
+
+    async def _write_ending(self, live: LiveRun, lines: Sequence[str]) -> None:
+        """In a transaction of its own: one that cannot be read or written keeps no server from starting."""
+        assert live.ending is not None
+        try:
+            for line in lines:
+                live.say(msgspec.json.decode(line))
+            async with self._database.session() as session:
+                await write_endings(await session.connection(), [(live, [*lines, encode(live.ending.event)])])
+        except Exception as error:
+            if may_pass(error):
+                raise
+            logger.exception("what run %s said cannot be recovered", live.id)
+            live.ending = UNSTORABLE
+            live.take_back()
+            async with self._database.session() as session:
+                await write_endings(await session.connection(), [(live, [encode(UNSTORABLE.event)])])
 
     async def _prune_hourly(self) -> None:
         while True:
@@ -248,7 +295,7 @@ class RunHub:
 def _ending_of(run: LiveRun, task: asyncio.Task[Answered]) -> Ending:
     if task.cancelled():
         status = run.stopped_as or Status.STOPPED
-        return Ending(status=status, error=_INTERRUPTED if status is Status.INTERRUPTED else None)
+        return Ending(status=status, error=run.stopped_because)
     error = task.exception()
     if error is None:
         answered = task.result()
@@ -257,4 +304,7 @@ def _ending_of(run: LiveRun, task: asyncio.Task[Answered]) -> Ending:
     if told is None:
         logger.error("an answer failed", exc_info=error)
         told = internal_error()
+    if run.is_blind:  # errors name models
+        logger.info("an answer that is being compared failed: %s", told.detail)
+        return Ending(status=Status.FAILED, error={"message": "it could not be written", "code": None})
     return Ending(status=Status.FAILED, error={"message": told.detail, "code": told.code})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,7 @@ from fireside.server.db.base import now
 Event = dict[str, Any]
 
 _json = msgspec.json.Encoder()
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL refuses the first, UTF-8 has no way to write the others
 _ADDITIVE = frozenset({"text", "reasoning"})  # types whose events add a piece of text, in the field of that name
 
 
@@ -72,14 +74,17 @@ class LiveRun:
 
     id: str
     user_id: str
+    model: str = ""  # that it is written with
     conversation_id: str | None = None
     message_id: str | None = None
     base_content: str = ""  # what the message held before, which `said` continues
     base_reasoning: str = ""
+    is_blind: bool = False  # as in its plan
     pending: list[Event] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     ending: Ending | None = None
     stopped_as: Status | None = None  # what it was told to end as, before it did
+    stopped_because: dict[str, Any] | None = None  # its error then
     is_over: bool = False  # and all of it has been delivered
     task: asyncio.Task[Any] | None = None  # what generates
     created_at: datetime = field(default_factory=now)
@@ -110,6 +115,15 @@ class LiveRun:
         if kind in _ADDITIVE:
             self._said[kind].append(event[kind])
         self.pending.append(event)
+
+    def take_back(self) -> None:
+        """What nobody has heard yet, as if it had never been said; the rest in characters that every database keeps."""
+        self.pending.clear()
+        durable = [msgspec.json.decode(line) for line in self.lines]
+        for kind, pieces in self._said.items():
+            pieces[:] = [_UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text_of(durable, kind))]
+        self.base_content = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", self.base_content)
+        self.base_reasoning = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", self.base_reasoning)
 
     def deliver(self, lines: Sequence[str]) -> None:
         """What is durable now, to whoever listens."""

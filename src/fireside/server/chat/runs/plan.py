@@ -28,7 +28,7 @@ class Turn:
 class Plan:
     """turns: from the first message to the one to answer, or to the answer to go on with (`continues`).
 
-    question: what a title is to be written for; None: it has one.
+    question: what a title is to be written for; None: it has one. is_blind: nothing may tell which model answers.
     """
 
     run_id: str
@@ -41,6 +41,7 @@ class Plan:
     message_id: str | None = None
     continues: bool = False
     question: str | None = None
+    is_blind: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,12 @@ def _turn_starts(turns: Sequence[Turn]) -> list[int]:
 
 
 def _prompt(plan: Plan, turns: Sequence[Turn]) -> ChatPrompt:
-    messages: list[dict[str, Any]] = [{"role": "system", "content": plan.system}] if plan.system else []
+    return ChatPrompt(messages=as_messages(plan.system, turns), continue_final_message=plan.continues)
+
+
+def as_messages(system: str, turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """As a model's template takes them."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     for turn in turns:
         if not turn.content:  # an answer that failed before its first word
             continue
@@ -103,4 +109,4 @@ def _prompt(plan: Plan, turns: Sequence[Turn]) -> ChatPrompt:
             messages[-1] = {"role": turn.role, "content": f"{messages[-1]['content']}\n\n{turn.content}"}
         else:
             messages.append({"role": turn.role, "content": turn.content})
-    return ChatPrompt(messages=messages, continue_final_message=plan.continues)
+    return messages

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-HEAD = "0003"
+HEAD = "0004"
 
 
 def upgrade(connection: Connection) -> None:

@@ -1,0 +1,1 @@
+throw Error(`Fireside does not draw this kind.`);export{t as default,e as diagram};var e,t;

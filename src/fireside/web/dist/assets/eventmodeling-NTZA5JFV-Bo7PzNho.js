@@ -1,0 +1,1 @@
+export{_ as createEventModelingServices}from"./mermaid-parser.core-CC9d4XzY.js";import"./chunk-FOHPRMQF-DhwWuAwv.js";

@@ -1,0 +1,1 @@
+export{l as createPieServices}from"./mermaid-parser.core-CC9d4XzY.js";import"./chunk-FOHPRMQF-DhwWuAwv.js";

@@ -1,0 +1,1 @@
+export{a as createTreeViewServices}from"./mermaid-parser.core-CC9d4XzY.js";import"./chunk-FOHPRMQF-DhwWuAwv.js";

@@ -1,0 +1,1 @@
+export{r as createTreemapServices}from"./mermaid-parser.core-CC9d4XzY.js";import"./chunk-FOHPRMQF-DhwWuAwv.js";

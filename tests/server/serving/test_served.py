@@ -1,0 +1,332 @@
+"""Models come and go while others answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from fireside.engine.client import EngineState
+from fireside.models.local import DamagedModel
+from tests.server.accounts.people import code_of, context_of, join, set_up, sign_in
+from tests.server.chat.people import Person
+from tests.server.scripted_app import Scripted, ScriptedLibrary, says, scripted_app
+
+USER = [{"role": "user", "content": "Hi"}]
+SLOW = says("A long answer, of many words. " * 4, delay=0.01)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
+async def states(ada: httpx.AsyncClient) -> dict[str, str]:
+    return {item["name"]: item["state"] for item in (await ada.get("/api/admin/models")).json()["items"]}
+
+
+async def until_it_is(ada: httpx.AsyncClient, state: str, name: str = "second") -> None:
+    for _ in range(500):
+        if (await states(ada)).get(name) == state:
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
+async def view(ada: httpx.AsyncClient, name: str) -> dict[str, Any]:
+    items = (await ada.get("/api/admin/models")).json()["items"]
+    found: dict[str, Any] = next(item for item in items if item["name"] == name)
+    return found
+
+
+async def served(ada: httpx.AsyncClient) -> list[list[str]]:
+    """Everywhere where it is said which models there are."""
+    programs = [model["id"] for model in (await ada.get("/v1/models")).json()["data"]]
+    app = [model["id"] for model in (await ada.get("/api/models")).json()["items"]]
+    health = [model["name"] for model in (await ada.get("/api/admin/health")).json()["models"]]
+    text = (await ada.get("/metrics")).text
+    metrics = [name for name in ("tiny", "second") if f'fireside_engine_running{{model="{name}"}}' in text]
+    return [programs, app, health, metrics]
+
+
+async def do(ada: httpx.AsyncClient, action: str, name: str = "second", **body: Any) -> httpx.Response:
+    return await ada.post(f"/api/admin/models/{name}/{action}", json=body)
+
+
+async def load(ada: httpx.AsyncClient, name: str = "second") -> None:
+    response = await do(ada, "load", name)
+    assert response.status_code == 202, response.text
+
+
+async def says_of(ada: httpx.AsyncClient, model: str) -> str:
+    answer = (await ada.post("/v1/chat/completions", json={"model": model, "messages": USER})).json()
+    return str(answer["choices"][0]["message"]["content"])
+
+
+async def test_a_model_is_loaded_and_unloaded(ada: httpx.AsyncClient) -> None:
+    assert await states(ada) == {"tiny": "ready", "second": "available"}
+    refused = await ada.post("/v1/chat/completions", json={"model": "second", "messages": USER})
+    assert code_of(refused) == (404, "model_not_found")
+    await load(ada)
+    await load(ada)  # again, which is nothing
+    assert await states(ada) == {"tiny": "ready", "second": "ready"}
+    assert await served(ada) == [["tiny", "second"]] * 4
+    assert await says_of(ada, "second") == "I am the second."
+    assert await says_of(ada, "tiny") == await says_of(ada, "default") == "Hello there."
+    assert (await do(ada, "unload")).status_code == 202
+    await until_it_is(ada, "available")
+    assert await served(ada) == [["tiny"]] * 4
+    refused = await ada.post("/v1/chat/completions", json={"model": "second", "messages": USER})
+    assert code_of(refused) == (404, "model_not_found")
+    actions = [entry["action"] for entry in (await ada.get("/api/admin/audit")).json()["items"]]
+    assert actions[:3] == ["model_unloaded", "model_loaded", "model_loaded"]
+
+
+async def test_what_cannot_be_done(ada: httpx.AsyncClient, library: ScriptedLibrary) -> None:
+    for action in ("load", "unload", "restart"):
+        assert code_of(await do(ada, action, "../../etc"))[0] == 404
+        assert code_of(await do(ada, action, "no-such")) == (404, "model_not_found")
+        assert (await do(ada, action, "x" * 300)).status_code == 400
+    assert code_of(await do(ada, "unload", "tiny")) == (409, "is_default")
+    assert code_of(await do(ada, "unload", when="later")) == (400, "invalid_value")
+    assert (await ada.patch("/api/admin/models/second", json={"is_default": False})).status_code == 400
+    assert code_of(await ada.patch("/api/admin/models/second", json={"is_default": True})) == (404, "model_not_found")
+    whole = library.models
+
+    def models() -> dict[str, Any]:
+        return whole() | {"broken": DamagedModel("broken", Path("broken"), "broken/model.gguf ends too early")}
+
+    library.models = models  # type: ignore[method-assign]
+    assert (await view(ada, "broken"))["reason"] == "broken/model.gguf ends too early"
+    response = await do(ada, "load", "broken")
+    assert code_of(response) == (409, "model_damaged") and "ends too early" in response.text
+
+
+@pytest.fixture
+def start(second: Scripted, migrated_database: str, tmp_path: Path) -> Callable[..., FastAPI]:
+    """One server after the other on the same home and database."""
+    where: dict[str, Any] = {"home": tmp_path, "database_url": migrated_database}
+    return lambda **how: scripted_app(Scripted(), **({"library": {"second": second}} | where | how))
+
+
+async def test_another_default(ada: httpx.AsyncClient, app: FastAPI) -> None:
+    await load(ada)
+    context_of(app).models.get("second").engine.crash()  # type: ignore[attr-defined]
+    response = await ada.patch("/api/admin/models/second", json={"is_default": True})
+    assert code_of(response) == (409, "model_not_ready")
+    await context_of(app).models.get("second").engine.start()
+    response = await ada.patch("/api/admin/models/second", json={"is_default": True})
+    assert [(item["name"], item["is_default"]) for item in response.json()["items"]] == [
+        ("second", True),
+        ("tiny", False),
+    ]
+    assert await served(ada) == [["second", "tiny"], ["second", "tiny"], ["second", "tiny"], ["tiny", "second"]]
+    assert await says_of(ada, "default") == "I am the second."
+    assert code_of(await do(ada, "unload")) == (409, "is_default")
+    assert (await do(ada, "unload", "tiny")).status_code == 202
+    assert [model["id"] for model in (await ada.get("/v1/models")).json()["data"]] == ["second"]
+
+
+async def test_another_default_lasts(start: Callable[..., FastAPI]) -> None:
+    """The next server begins with what the settings say, and finds what was chosen; another setting is heeded."""
+    app = start()
+    async with app.router.lifespan_context(app):
+        ada = await set_up(app)
+        await load(ada)
+        response = await ada.patch("/api/admin/models/second", json={"is_default": True})
+        assert response.status_code == 200
+    for setting, default in (("smollm2-135m", "second"), ("another", "tiny")):
+        app = start(model=setting)
+        async with app.router.lifespan_context(app):
+            models = context_of(app).models
+            await until(partial(models.knows, "second"))
+            await asyncio.gather(*context_of(app).served._tasks)
+            assert models.default.name == default, setting
+
+
+async def test_what_was_loaded_is_loaded_again(start: Callable[..., FastAPI]) -> None:
+    app = start()
+    async with app.router.lifespan_context(app):
+        ada = await set_up(app)
+        await load(ada)
+        await ada.patch("/api/admin/models/second", json={"parameters": {"temperature": 0.1}})
+    app = start()
+    async with app.router.lifespan_context(app):
+        models = context_of(app).models
+        assert models.parameters == {"second": {"temperature": 0.1}}
+        await asyncio.gather(*context_of(app).served._tasks)
+        assert models.get("second").engine.state is EngineState.READY
+    app = start(library={})  # its files are no longer there
+    async with app.router.lifespan_context(app):
+        ada = await sign_in(app, "Ada")
+        await until_it_is(ada, "failed")
+        assert "there is no model 'second'" in (await view(ada, "second"))["reason"]
+        assert await says_of(ada, "default") == "Hello there."
+
+
+async def test_there_must_be_memory_for_it(ada: httpx.AsyncClient, library: ScriptedLibrary) -> None:
+    library.free = 500_000_000
+    response = await do(ada, "load")
+    assert code_of(response) == (409, "not_enough_memory")
+    assert "second needs about 1.0 GB of memory, and 0.5 GB are free: unload another" in response.text
+    assert await states(ada) == {"tiny": "ready", "second": "available"}
+    library.free = 1_100_000_000
+    await load(ada)
+    # A quarter of what the weights leave.
+    assert library.caches["second"] == 100_000_000 // 4
+
+
+async def test_a_cache_that_is_not_filled_yet_is_spoken_for(
+    ada: httpx.AsyncClient, library: ScriptedLibrary, second: Scripted
+) -> None:
+    library.free = 10_000_000_000
+    library.scripts["third"] = second
+    before = (await ada.get("/api/admin/models")).json()["free_bytes"]
+    await load(ada)
+    # Its engine has 128 blocks of 16 tokens of 10,000 bytes, none of which has been touched.
+    after = (await ada.get("/api/admin/models")).json()["free_bytes"]
+    assert before - after == 128 * 16 * 10_000
+    library.opened["second"]._state = EngineState.STARTING  # and before it is ready, all that it will take
+    least = library.NEED
+    free = (await ada.get("/api/admin/models")).json()["free_bytes"]
+    assert free == 10_000_000_000 - least.weights - least.cache(10_000_000_000)
+
+
+async def test_a_failed_one_is_started_again(ada: httpx.AsyncClient, app: FastAPI, library: ScriptedLibrary) -> None:
+    await load(ada)
+    library.opened["second"].crash(EngineState.FAILED, "its weights are damaged")
+    failed = await view(ada, "second")
+    assert (failed["state"], failed["reason"]) == ("failed", "its weights are damaged")
+    response = await ada.post("/v1/chat/completions", json={"model": "second", "messages": USER})
+    assert code_of(response) == (503, "engine_unavailable")
+    assert (await do(ada, "restart")).status_code == 202
+    assert (await states(ada))["second"] == "ready"
+    assert await says_of(ada, "second") == "I am the second."
+    assert code_of(await do(ada, "restart", "tiny")) == (404, "model_not_found")  # whose files are not there
+
+
+@pytest.fixture
+async def writing(ada: httpx.AsyncClient, app: FastAPI, second: Scripted) -> dict[str, Any]:
+    """What was started: an answer in the app that the second model is writing."""
+    second.answer = SLOW
+    await load(ada)
+    person = Person(ada)
+    conversation = await person.converse(model="second", title="Mine")  # so that no title is written
+    started = await person.ask(conversation, "Tell me")
+    client = context_of(app).models.get("second").engine
+    await until(lambda: client.stats.generated_tokens > 20)
+    return {"person": person, "conversation": conversation, **started}
+
+
+async def test_unloading_asks_while_answers_are_written(
+    ada: httpx.AsyncClient, writing: dict[str, Any], library: ScriptedLibrary
+) -> None:
+    assert (await view(ada, "second"))["answering"] == 1
+    response = await do(ada, "unload")
+    assert code_of(response) == (409, "answers_running") and "1 answers" in response.text
+    assert (await do(ada, "unload", when="finished")).status_code == 202
+    assert (await states(ada))["second"] == "unloading"
+    assert await served(ada) == [["tiny"]] * 4  # nobody gets it any more
+    assert code_of(await do(ada, "load")) == (409, "unloading")
+    person: Person = writing["person"]
+    await person.events(writing["run"]["id"])
+    answer = await person.message(writing["conversation"], writing["answer"]["id"])
+    assert (answer["status"], answer["content"]) == ("complete", "A long answer, of many words. " * 4)
+    await until(lambda: library.opened["second"].state is EngineState.CLOSED)
+    await until_it_is(ada, "available")
+
+
+@pytest.mark.parametrize("first", ["now", "finished"])
+async def test_an_answer_is_interrupted_and_another_model_continues_it(
+    ada: httpx.AsyncClient, writing: dict[str, Any], library: ScriptedLibrary, script: Scripted, first: str
+) -> None:
+    assert (await do(ada, "unload", when=first)).status_code == 202
+    if first == "finished":  # that takes too long
+        assert (await do(ada, "unload", when="now")).status_code == 202
+    person: Person = writing["person"]
+    events = await person.events(writing["run"]["id"])
+    assert events[-1][1]["status"] == "interrupted"
+    answer = await person.message(writing["conversation"], writing["answer"]["id"])
+    assert answer["status"] == "interrupted" and answer["content"].startswith("A long answer")
+    assert answer["error"]["code"] == "model_unloaded" and "another can continue it" in answer["error"]["message"]
+    await until(lambda: library.opened["second"].state is EngineState.CLOSED)
+    script.answer = says("That is all.")
+    started = await person.post(f"messages/{answer['id']}/continue")
+    await person.events(started["run"]["id"])
+    continued = await person.message(writing["conversation"], answer["id"])
+    assert (continued["status"], continued["model"]) == ("complete", "tiny")
+    assert continued["content"] == answer["content"] + "That is all."
+
+
+async def test_programs_that_stream_are_told(ada: httpx.AsyncClient, app: FastAPI, second: Scripted) -> None:
+    second.answer = SLOW
+    await load(ada)
+    body = {"model": "second", "messages": USER, "stream": True}
+    asking = asyncio.create_task(ada.post("/v1/chat/completions", json=body))
+    client = context_of(app).models.get("second").engine
+    await until(lambda: client.stats.generated_tokens > 20)
+    assert code_of(await do(ada, "unload")) == (409, "answers_running")
+    assert (await do(ada, "unload", when="now")).status_code == 202
+    response = await asking
+    assert "engine_unavailable" in response.text
+
+
+async def test_models_come_and_go_while_many_ask(ada: httpx.AsyncClient, app: FastAPI, second: Scripted) -> None:
+    """Every request ends in an answer or a refusal that says why, and nothing is left behind."""
+    second.answer = says("I am the second, at length. " * 3, delay=0.001)
+
+    async def ask(number: int) -> tuple[int, str | None]:
+        await asyncio.sleep(number * 0.004)
+        return code_of(await ada.post("/v1/chat/completions", json={"model": "second", "messages": USER}))
+
+    asked = [asyncio.create_task(ask(number)) for number in range(60)]
+    for _ in range(6):
+        assert (await do(ada, "load")).status_code in (202, 409)  # it may still be going
+        await asyncio.sleep(0.02)
+        assert (await do(ada, "unload", when="now")).status_code in (202, 404)
+        await asyncio.sleep(0.02)
+    answers = await asyncio.gather(*asked)
+    assert set(answers) <= {(200, None), (404, "model_not_found"), (503, "engine_unavailable")}
+    await until_it_is(ada, "available")
+    assert context_of(app).served._leaving == {}
+    assert await says_of(ada, "tiny") == "Hello there."
+
+
+async def test_parameters_hold_where_nobody_says_otherwise(
+    ada: httpx.AsyncClient, app: FastAPI, script: Scripted
+) -> None:
+    parameters = {"temperature": 0.25, "top_p": 0.5, "max_tokens": 9, "system": "Be brief."}
+    response = await ada.patch("/api/admin/models/tiny", json={"parameters": parameters})
+    assert response.status_code == 200
+    assert {k: v for k, v in (await view(ada, "tiny"))["parameters"].items() if v is not None} == parameters
+    person = Person(await join(app, "Bob"))
+    conversation = await person.converse()
+    await person.asked(conversation, "Hi")
+    request = next(r for r in script.client.requests if r.id.startswith("run-"))
+    assert (request.sampling.temperature, request.sampling.top_p, request.sampling.max_tokens) == (0.25, 0.5, 9)
+    assert "<|im_start|>system\nBe brief.<|im_end|>" in script.prompt(script.client.requests.index(request))
+    own = {"temperature": 1.5, "system": "Be long."}
+    _, answer = await person.asked(await person.converse(parameters=own), "Hi")
+    request = next(r for r in script.client.requests if r.id == f"run-{answer['run_id']}")
+    assert (request.sampling.temperature, request.sampling.top_p) == (1.5, 0.5)
+    assert "system\nBe long.<|im_end|>" in script.prompt(script.client.requests.index(request))
+    temporary = await person.post("temporary", {"messages": USER})
+    await person.events(temporary["run"]["id"])
+    assert script.client.requests[-1].sampling.temperature == 0.25
+    # A program says for itself.
+    await ada.post("/v1/chat/completions", json={"messages": USER})
+    assert script.client.requests[-1].sampling.temperature == 1.0
+    for wrong in ({"temperature": 3}, {"top_p": 0}, {"system": "x" * 40_000}, {"speed": 1}):
+        response = await ada.patch("/api/admin/models/tiny", json={"parameters": wrong})
+        assert response.status_code == 400, wrong
+    assert (await ada.patch("/api/admin/models/tiny", json={"parameters": {}})).status_code == 200
+    assert set((await view(ada, "tiny"))["parameters"].values()) == {None}

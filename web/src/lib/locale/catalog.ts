@@ -1,0 +1,21 @@
+/** The words of one language, fetched before anything is shown: the first page carries no other. */
+
+import type { Locale } from './negotiate';
+
+type Catalog = typeof import('../../paraglide/messages/en.js');
+
+const CATALOGS: Record<Locale, () => Promise<Catalog>> = {
+  en: () => import('../../paraglide/messages/en.js'),
+  fr: () => import('../../paraglide/messages/fr.js'),
+  de: () => import('../../paraglide/messages/de.js'),
+  es: () => import('../../paraglide/messages/es.js'),
+  zh: () => import('../../paraglide/messages/zh.js'),
+  ar: () => import('../../paraglide/messages/ar.js'),
+};
+
+/** What the functions of `paraglide/messages.js` speak; see `scripts/split-messages.js`. */
+export let catalog: Catalog;
+
+export async function loadCatalog(locale: Locale): Promise<void> {
+  catalog = await CATALOGS[locale]();
+}
