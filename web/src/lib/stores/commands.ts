@@ -2,6 +2,7 @@
 
 import { tick } from 'svelte';
 import * as m from '../../paraglide/messages.js';
+import { THEMES } from '../theme';
 import type { IconName } from '../../components/Icon.svelte';
 import { chat } from './chat.svelte';
 import { copyConversation } from './clipboard';
@@ -11,7 +12,6 @@ import { notices } from './notices.svelte';
 import { router } from './router.svelte';
 import { screen } from './screen.svelte';
 import { session } from './session.svelte';
-import { THEMES } from '../theme';
 import { settings } from './settings.svelte';
 
 export interface Command {
