@@ -28,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -57,8 +56,8 @@ class Wrong(Exception):
 class Tally:
     """By victim: kills, and what state they found. characters: that people had seen of the answers which were cut."""
 
-    kills: Counter[str] = field(default_factory=Counter)
-    cut: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VICTIMS, 0))
+    cut: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VICTIMS, 0))
     before_the_question: int = 0
     characters: int = 0
     wrong: list[str] = field(default_factory=list)
