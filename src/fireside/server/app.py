@@ -28,6 +28,7 @@ from fireside.server.feedback import admin_routes as feedback_admin
 from fireside.server.feedback import routes as feedback
 from fireside.server.metrics import MetricsMiddleware
 from fireside.server.moving import routes as moving
+from fireside.server.operation import routes as operation
 from fireside.server.registry import ModelRegistry, open_models
 from fireside.server.serving import routes as serving
 from fireside.server.serving.library import Library
@@ -92,6 +93,7 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None, lib
         prompts.router,
         chat_models.router,
         serving.router,
+        operation.router,
         feedback.router,
         feedback_admin.router,
         sharing.router,
