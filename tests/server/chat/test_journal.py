@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import event, func, select, text
+from sqlalchemy import Connection, event, func, select, text
 
 from fireside.engine.messages import GenerationRequest
 from fireside.engine.scripted import ScriptedAnswer
@@ -34,6 +34,21 @@ def bad_when(question: str) -> Callable[[GenerationRequest], ScriptedAnswer]:
     return answer
 
 
+async def test_a_temporary_one_that_cannot_be_said_ends_as_well(
+    ada: Person, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def write_answer(plan: Any, model: Any, metrics: Any, emit: Callable[[Event], None]) -> Answered:
+        emit({"type": "text", "text": "\ud83d"})
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(hub_module, "write_answer", write_answer)
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    runs = [(await ada.post("temporary", body))["run"]["id"] for _ in range(2)]
+    for run in runs:
+        assert (await asyncio.wait_for(ada.events(run), 5))[-1][1]["error"]["code"] == "not_storable"
+
+
 @pytest.mark.parametrize("character", ["\0", "\ud83d"])
 async def test_one_that_can_never_be_written_ends_alone(
     character: str, ada: Person, app: FastAPI, script: Scripted, monkeypatch: pytest.MonkeyPatch
@@ -53,7 +68,7 @@ async def test_one_that_can_never_be_written_ends_alone(
     conversation = await ada.converse(title="t")
     bad = await ada.ask(conversation, "bad")
     events, others = await asyncio.wait_for(
-        asyncio.gather(ada.events(bad["run"]["id"]), ada.events(good["run"]["id"])), 10
+        asyncio.gather(ada.events(bad["run"]["id"]), ada.events(good["run"]["id"])), 30
     )
     assert said(others) == LONG
     message = await ada.message(conversation, bad["answer"]["id"])
@@ -84,16 +99,13 @@ async def test_a_full_disk_is_waited_for(ada: Person, app: FastAPI, script: Scri
     engine = context_of(app).database._engine.sync_engine
     most_pages = 1
 
-    def bound(connection: Any, *_: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA max_page_count = {most_pages}")
-        cursor.close()
+    def bound(connection: Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {most_pages}")
 
     script.answer = says(LONG * 8, delay=0.01, tokens_per_output=200)
     conversations = [await ada.converse(title="t") for _ in range(8)]
     started = [await ada.ask(conversation, "Hi") for conversation in conversations]
-    event.listen(engine, "checkout", bound)
-    await context_of(app).database.drop_own_connection()  # the next one is bound as well
+    event.listen(engine, "begin", bound)
     listening = [asyncio.create_task(ada.events(answer["run"]["id"])) for answer in started]
     refused = await ada.http.post("/api/conversations", json={"title": "x" * 200, "parameters": {"system": "x" * 9999}})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_unavailable")
@@ -101,7 +113,7 @@ async def test_a_full_disk_is_waited_for(ada: Person, app: FastAPI, script: Scri
     await asyncio.sleep(0.4)
     assert not any(task.done() for task in listening)
     most_pages = 1_000_000
-    for events in await asyncio.wait_for(asyncio.gather(*listening), 10):
+    for events in await asyncio.wait_for(asyncio.gather(*listening), 30):
         assert said(events) == LONG * 8
     for conversation, answer in zip(conversations, started, strict=True):
         assert (await ada.message(conversation, answer["answer"]["id"]))["content"] == LONG * 8

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fireside.server.chat.runs.hub import RunHub
 from fireside.server.db.database import Database, DatabaseInUse
@@ -135,10 +136,18 @@ async def test_a_server_whose_place_was_taken_writes_no_more(
         conversation = await ada.converse(title="t")
         started = await ada.ask(conversation, "Hi")
         await asyncio.sleep(0.1)
+        own_connection, taken = context_of(app).database.own_connection, asyncio.Event()
+
+        async def slowly() -> AsyncConnection:  # so that the other one is there first
+            await taken.wait()
+            return await own_connection()
+
+        monkeypatch.setattr(context_of(app).database, "own_connection", slowly)
         async with other.session() as session:
             await session.execute(END_OTHERS)
-        await other.take()  # faster than the first one notices
-        await asyncio.wait_for(ended.wait(), 5)
+        await other.take()
+        taken.set()
+        await asyncio.wait_for(ended.wait(), 20)
         refused = await ada.http.post(f"/api/conversations/{conversation}/messages", json={"content": "Hi"})
         assert refused.json()["error"]["code"] == "server_replaced"
         assert script.client.in_flight == 0

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Table, bindparam, delete, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fireside.server.chat.runs.live import Ending, Event, LiveRun, coalesced, encode
@@ -23,6 +24,7 @@ from fireside.server.db.trouble import is_for_good
 
 INTERVAL = 0.04  # seconds
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0  # seconds between tries, each twice as long as the one before
+_MOST_SECONDS = 30.0  # for one transaction, after which its connection is taken for lost
 _LOOK_SECONDS = 10.0  # without anything to write, after which it is looked whether the database is still ours
 
 UNSTORABLE = Ending(
@@ -104,21 +106,28 @@ class Journal:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _LOOK_SECONDS)
             self._wake.clear()
-            pieces = self._take()
-            stored = [piece for piece in pieces if not piece.run.is_temporary]
-            if await (self._store(stored) if stored else self._look()):
-                stored = []
+            pieces = []
+            for piece in self._take():
+                if piece.run.is_temporary:
+                    self._hand_on(piece, is_durable=True)
+                else:
+                    pieces.append(piece)
+            is_durable = await (self._store(pieces) if pieces else self._look())
             for piece in pieces:
-                if piece not in stored:  # nobody sees what is not on disk
-                    piece.run.deliver(piece.lines)
-                if piece.ending is not None:
-                    piece.run.close()
+                self._hand_on(piece, is_durable=is_durable)
             if not self._closing.is_set():
                 await asyncio.sleep(INTERVAL)
 
+    def _hand_on(self, piece: _Piece, *, is_durable: bool) -> None:
+        if is_durable:  # nobody sees what is not on disk
+            piece.run.deliver(piece.lines)
+        if piece.ending is not None:
+            piece.run.close()
+
     def _take(self) -> list[_Piece]:
         pieces = []
-        for run in self._dirty:
+        dirty, self._dirty = self._dirty, {}
+        for run in dirty:
             piece = _Piece(run, 0, [], run.ending)
             try:
                 piece.lines = [encode(event) for event in coalesced(run.pending)]
@@ -132,7 +141,6 @@ class Journal:
             elif piece.flaw is not None:
                 self._give_up(piece, piece.flaw)
             pieces.append(piece)
-        self._dirty.clear()
         return pieces
 
     async def _store(self, pieces: Sequence[_Piece]) -> bool:
@@ -180,11 +188,13 @@ class Journal:
         pause = _FIRST_PAUSE
         while not self._is_taken_over:
             try:
-                await self._execute(pieces)
+                async with asyncio.timeout(_MOST_SECONDS):
+                    await self._execute(pieces)
             except DatabaseInUse as error:
                 self._leave(error)
             except Exception as error:
-                await self._database.drop_own_connection()
+                if not self._database.is_sqlite or not isinstance(error, DBAPIError):
+                    await self._database.drop_own_connection()
                 if is_for_good(error):
                     raise
                 logger.warning("what %d runs say cannot be written just now: %s", len(pieces), error)
