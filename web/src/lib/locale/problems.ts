@@ -7,6 +7,7 @@ import { locale } from './locale.svelte';
 /** By the server's codes. What is not in here is a fault of ours or too rare to be worth a sentence. */
 export const PROBLEMS: Record<string, () => string> = {
   account_disabled: m.error_account_disabled,
+  answers_running: m.error_answers_running,
   already_chosen: m.error_already_chosen,
   busy: m.error_busy,
   comparison_open: m.error_comparison_open,
@@ -22,11 +23,15 @@ export const PROBLEMS: Record<string, () => string> = {
   internal_error: m.error_internal,
   interrupted: m.error_interrupted,
   invitation_needed: m.sign_up_invited,
+  is_default: m.error_is_default,
   last_administrator: m.error_last_administrator,
   link_not_found: m.error_link_not_found,
+  model_damaged: m.error_model_damaged,
   model_not_found: m.error_model_not_found,
+  model_not_ready: m.error_model_not_ready,
   name_taken: m.error_name_taken,
   not_allowed: m.error_not_allowed,
+  not_enough_memory: m.error_not_enough_memory,
   not_found: m.error_not_found,
   not_signed_in: m.error_not_signed_in,
   nothing_to_share: m.error_nothing_to_share,
@@ -41,6 +46,7 @@ export const PROBLEMS: Record<string, () => string> = {
   too_many_keys: m.error_too_many_keys,
   too_many_runs: m.error_too_many_runs,
   too_many_shares: m.error_too_many_shares,
+  unloading: m.error_unloading,
   wrong_credentials: m.error_wrong_credentials,
   wrong_password: m.error_wrong_password,
 };
