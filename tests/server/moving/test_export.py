@@ -236,7 +236,7 @@ async def test_a_whole_account(ada: Person, bob: Person, script: Scripted, monke
     await ada.post(f"conversations/{conversation}/shares")
 
     async def more(*_: Any) -> Any:  # as another room adds what it keeps
-        yield "feedback.json", b"[]"
+        yield "another.json", b"[]"
 
     monkeypatch.setattr(account, "PARTS", [*account.PARTS, more])
     answer = await ada.http.get("/api/me/export")
@@ -250,7 +250,7 @@ async def test_a_whole_account(ada: Person, bob: Person, script: Scripted, monke
         links = archive.read("shared-links.json").decode()
     assert profile["email"] == "ada@example.org" and not {"password_hash", "id"} & profile.keys()
     assert "A *title*" in links and "token" not in links
-    assert "feedback.json" in names
+    assert "another.json" in names
     assert sorted(name.rpartition(".")[2] for name in names if name.startswith("conversations/")) == [
         "json",
         "json",

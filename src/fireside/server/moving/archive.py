@@ -25,7 +25,7 @@ _LARGE = 10 << 20
 # Of ChatGPT's and our own exports; they hold JSON that is no conversation.
 _OTHER_JSON = re.compile(
     r"(user|user_settings|message_feedback|model_comparisons|shared_conversations|group_chats|shopping|sora|"
-    r"tool_messages|export_manifest|library_files|conversation_asset_file_names|profile|prompts|projects|shared-links)"
+    r"tool_messages|export_manifest|library_files|conversation_asset_file_names|profile|prompts|projects|feedback|shared-links)"
     r"(-\d+)?\.json"
 )
 
