@@ -26,7 +26,7 @@ help:
 	@echo "make web         build the app in the browser from web/ (needs Node), and test its parts"
 	@echo "make wheel       build a wheel in dist/, with the native kernels for several kinds of processor"
 	@echo "make test        install what the tests need and run them all"
-	@echo "make test-quick  the same, what failed last first, up to the first failure"
+	@echo "make test-quick  in under a minute: without the slow ones, what failed last first, up to the first failure"
 	@echo "make test-native the native kernels' tests under GCC's address and undefined behaviour sanitizers"
 	@echo "make lint        ruff, mypy --strict, the layers of the architecture"
 	@echo "make format      let ruff format and fix"
@@ -47,7 +47,7 @@ test: $(HAS_TEST)
 	$(BIN)/pytest
 
 test-quick: $(HAS_TEST)
-	$(BIN)/pytest --exitfirst --failed-first
+	$(BIN)/pytest -m 'not slow' --numprocesses 2 --exitfirst --failed-first
 
 # Python itself is not built for them, so their libraries come first by LD_PRELOAD, but never before the compiler. The
 # test left out limits the address space, which they need whole.

@@ -19,11 +19,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import uvicorn
+from sqlalchemy import update
 from tests.server.chat.people import sign_up
 from tests.server.scripted_app import Scripted, scripted_app
 
 from fireside.engine.messages import FinishReason, GenerationOutput, GenerationRequest
 from fireside.engine.scripted import ScriptedClient
+from fireside.server.accounts.tables import Role, User
 from fireside.server.deps import Context
 
 _GROUPS = 10  # that get their tokens in turn, as if by as many engines: no step of one engine is as wide as all
@@ -87,6 +89,8 @@ async def serve(rate: float, tokens: int, people: int, home: Path) -> None:
         while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
         tokens_of_people = [await sign_up(context.database, f"person{n}") for n in range(people)]
+        async with context.database.session() as session:  # as every server has one that so many people use
+            await session.execute(update(User).where(User.name == "person0").values(role=Role.ADMIN))
         print(
             json.dumps({"port": listener.getsockname()[1], "pid": os.getpid(), "people": tokens_of_people}), flush=True
         )

@@ -2,6 +2,7 @@ import { paraglideVitePlugin } from '@inlang/paraglide-js';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vitest/config';
 import { firstPaint } from './scripts/first-paint.js';
+import { serviceWorker } from './scripts/service-worker.js';
 import { splitMessages } from './scripts/split-messages.js';
 
 export default defineConfig({
@@ -15,6 +16,7 @@ export default defineConfig({
     }),
     splitMessages(),
     firstPaint(),
+    serviceWorker(),
     svelte(),
   ],
   build: {

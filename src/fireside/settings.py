@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     sign_up: Literal["invitation", "open"] = Field(
         "invitation", description="Who may make an account: who was invited, or everybody who reaches the server."
     )
+    sharing: bool = Field(True, description="People may share conversations by link, with whoever has the link.")
     session_days: int = Field(30, ge=1, le=365, description="Days after which a browser has to sign in again.")
 
     audit_days: int = Field(365, ge=1, le=36_500, description="Days that the audit log is kept.")
@@ -106,6 +107,7 @@ class Settings(BaseSettings):
     max_running: int = Field(64, ge=1, description="Requests that generate at the same time.")
     max_waiting: int = Field(256, ge=0, description="Requests that may queue before the answer is 429.")
     max_body_bytes: Bytes = Field(8 * 1024**2, ge=1024, description="Largest request body.")
+    max_import_bytes: Bytes = Field(512 * 1024**2, ge=1024, description="Largest export that can be imported.")
     max_messages: int = Field(2048, ge=1, description="Most messages in one conversation.")
     grammar_timeout: float = Field(5.0, gt=0, le=600, description="Seconds a grammar may take to compile.")
     heartbeat_timeout: float = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -68,9 +69,11 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def serving() -> Iterator[Site]:
+def serving(**others: Scripted) -> Iterator[Site]:
+    """others: more models, by name. "second" is on the machine and can be loaded."""
     model = Model()
-    app = scripted_app(Scripted(answer=model), library={"second": Scripted(answer=says("I am the second."))})
+    library = {"second": Scripted(answer=says("I am the second."))}
+    app = scripted_app(Scripted(answer=model), others=others, library=library)
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager
@@ -120,7 +123,7 @@ class Complaints:
 
     def _note(self, text: str) -> None:
         # A wrong password is answered with 401, and tests cut connections: browsers report both by themselves.
-        if "status of 401" not in text and "ERR_CONNECTION_RESET" not in text:
+        if "status of 401" not in text and not re.search("ERR_(CONNECTION_RESET|INTERNET_DISCONNECTED)", text):
             self.said.append(text)
 
     def _check_address(self, url: str) -> None:
@@ -140,7 +143,9 @@ def new_page(browser: Browser, complaints: Complaints) -> Iterator[Callable[...,
     contexts: list[BrowserContext] = []
 
     def new(**options: Any) -> Page:
-        context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1100, "height": 760}, **options})
+        # What a service worker fetches passes by the routes that tests put up.
+        usual = {"locale": "en-GB", "viewport": {"width": 1100, "height": 760}, "service_workers": "block"}
+        context = browser.new_context(**{**usual, **options})
         contexts.append(context)
         page = context.new_page()
         complaints.watch(page)

@@ -73,7 +73,7 @@ async def test_every_route_refuses_a_missing_and_a_wrong_key(app: FastAPI, http:
 
 
 async def test_the_open_paths_are_these_and_tell_nothing(http: httpx.AsyncClient) -> None:
-    assert {"/healthz", "/readyz", "/"} == OPEN_PATHS
+    assert {"/healthz", "/readyz", "/", "/sw.js", "/manifest.webmanifest"} == OPEN_PATHS
     assert (await http.get("/healthz")).json() == {"status": "ok"}
     assert (await http.get("/readyz")).json() == {"status": "ready"}
     assert "tiny" not in (await http.get("/")).text

@@ -56,6 +56,7 @@ async def test_the_first_page_is_small(http: httpx.AsyncClient) -> None:
     """Of the budget of 160 kB and 12 requests, the page and what it names may take most."""
     page = (await http.get("/")).text
     named = re.findall(r'(?:src|href)="([^"]+)"', page)
+    named.remove("/manifest.webmanifest")
     assert 2 <= len(named) <= 6 and all(name.startswith("/assets/") for name in named)
     sent = len(page)
     for name in named:
@@ -74,7 +75,7 @@ async def test_the_page_may_run_its_own_script_and_no_other(http: httpx.AsyncCli
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["x-frame-options"] == "DENY"
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", response.text, re.DOTALL)
-    assert scripts == [""] and "<style" not in response.text and " style=" not in response.text
+    assert set(scripts) == {""} and "<style" not in response.text and " style=" not in response.text
     assert not re.search(r" on\w+=", response.text)
 
 
@@ -96,6 +97,35 @@ async def test_files_are_kept_for_good_and_the_page_is_asked_for_again(http: htt
     assert (again.status_code, again.content) == (304, b"")
     changed = await http.get("/", headers={"If-None-Match": 'W/"another"'})
     assert changed.status_code == 200
+
+
+async def test_the_app_can_be_installed(http: httpx.AsyncClient) -> None:
+    """https://www.w3.org/TR/appmanifest/; a service worker speaks for the folder that it lies in."""
+    page = await http.get("/")
+    assert '<link rel="manifest" href="/manifest.webmanifest"' in page.text
+    policy = page.headers["content-security-policy"]
+    assert "worker-src 'self'" in policy and "manifest-src 'self'" in policy
+    response = await http.get("/manifest.webmanifest")
+    assert response.headers["content-type"] == "application/manifest+json"
+    manifest = response.json()
+    assert manifest["display"] == "standalone" and manifest["start_url"] == manifest["scope"] == "/"
+    assert {"any", "maskable"} == {icon.get("purpose", "any") for icon in manifest["icons"]}
+    for icon in manifest["icons"]:
+        image = await http.get(icon["src"])
+        assert image.headers["content-type"] == icon["type"]
+        if icon["type"] == "image/png":
+            size = int.from_bytes(image.content[16:20]), int.from_bytes(image.content[20:24])
+            assert f"{size[0]}x{size[1]}" == icon["sizes"]
+
+
+async def test_no_browser_is_held_on_an_old_version(http: httpx.AsyncClient) -> None:
+    response = await http.get("/sw.js")
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["content-type"] == "text/javascript; charset=utf-8"
+    kept = re.findall(r"`(/(?:assets/[\w.-]+)?)`", response.text)
+    assert "/" in kept and set(re.findall(r'(?:src|href)="(/assets/[^"]+)"', (await http.get("/")).text)) <= set(kept)
+    for path in kept:
+        assert (await http.get(path)).status_code == 200
 
 
 async def test_files_are_compressed_for_who_takes_it(http: httpx.AsyncClient) -> None:

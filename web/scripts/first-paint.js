@@ -1,21 +1,9 @@
 // Puts src/boot.ts into the page as a script that the first paint waits for, once the names of the built languages are
 // known. A module would run too late, and our Content-Security-Policy allows no script within the page.
 import { createHash } from 'node:crypto';
-import { build } from 'vite';
+import { bundle, catalogFiles } from './bundle.js';
 
-const CATALOG = /\/paraglide\/messages\/(\w+)\.js$/;
 const MODULE = '<script type="module"';
-
-/** One file without imports, as text. */
-export async function bundle(entry, define) {
-  const [{ output }] = await build({
-    configFile: false,
-    logLevel: 'silent',
-    define,
-    build: { write: false, copyPublicDir: false, target: 'es2022', modulePreload: false, lib: { entry, formats: ['iife'], name: 'fireside' } },
-  });
-  return output[0].code;
-}
 
 /** @returns {import('vite').Plugin} */
 export function firstPaint() {
@@ -27,12 +15,7 @@ export function firstPaint() {
       handler: (html, { server }) => (server ? html.replace(MODULE, '<script type="module" src="/src/boot.ts"></script>$&') : html),
     },
     async generateBundle(_, output) {
-      const files = {};
-      for (const { type, facadeModuleId, fileName } of Object.values(output)) {
-        const locale = type === 'chunk' && CATALOG.exec(facadeModuleId ?? '')?.[1];
-        if (locale) files[locale] = `/${fileName}`;
-      }
-      const code = await bundle('src/boot.ts', { CATALOG_FILES: JSON.stringify(files) });
+      const code = await bundle('src/boot.ts', { CATALOG_FILES: JSON.stringify(catalogFiles(output)) });
       const name = `assets/boot-${createHash('sha256').update(code).digest('hex').slice(0, 8)}.js`;
       this.emitFile({ type: 'asset', fileName: name, source: code });
       const page = output['index.html'];

@@ -4,6 +4,7 @@
  */
 
 import { direction, htmlLang, isLocale, negotiate } from './lib/locale/negotiate';
+import { applyTheme, toTheme } from './lib/theme';
 
 /** The built files of the languages; empty while developing. */
 declare const CATALOG_FILES: Record<string, string>;
@@ -13,7 +14,7 @@ const chosen = localStorage.getItem('fireside:locale') ?? '';
 const locale = isLocale(chosen) ? chosen : negotiate(navigator.languages);
 root.lang = htmlLang(locale);
 root.dir = direction(locale);
-root.dataset['theme'] = localStorage.getItem('fireside:theme') ?? 'system';
+applyTheme(toTheme(localStorage.getItem('fireside:theme')));
 
 const file = typeof CATALOG_FILES === 'undefined' ? undefined : CATALOG_FILES[locale];
 if (file) document.head.append(Object.assign(document.createElement('link'), { rel: 'modulepreload', href: file }));

@@ -2,7 +2,7 @@
 
 | path | lets in |
 |---|---|
-| `OPEN_PATHS`, the page | everybody |
+| `OPEN_PATHS`, the page, shared links | everybody |
 | `/api` | the cookie of a signed-in browser; `OPEN_API` everybody |
 | `/v1`, `/tokenize`, `/detokenize` | a key of the settings or of a person, or the cookie |
 | all else | a key of the settings, or an administrator's cookie |
@@ -32,10 +32,13 @@ from fireside.server.errors import ApiError
 
 # Load balancers probe the first two and hold no keys; both answer with one word. The page holds no data.
 # /version and /metrics tell an attacker too much to be here.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/", "/sw.js", "/manifest.webmanifest"})
 
 # The first parts of the page's paths, which hold no data either.
-PAGE_FOLDERS = frozenset({"admin", "assets", "c", "join", "reset", "settings", "setup"})
+PAGE_FOLDERS = frozenset({"admin", "assets", "c", "continue", "join", "reset", "settings", "setup"})
+
+# What people share with whoever has a link; the secret in the link is what lets in.
+SHARED_FOLDER = "s"
 
 # What has to be done before one is signed in.
 OPEN_API = frozenset(
@@ -59,7 +62,9 @@ def is_open(method: str, path: str) -> bool:
     """Whether everybody may ask for it."""
     if path in OPEN_PATHS or (method, path) in OPEN_API:
         return True
-    return method in ("GET", "HEAD") and path.split("/", 2)[1] in PAGE_FOLDERS if path.startswith("/") else False
+    if method not in ("GET", "HEAD") or not path.startswith("/"):
+        return False
+    return path.split("/", 2)[1] in PAGE_FOLDERS | {SHARED_FOLDER}
 
 
 class AccessMiddleware:
@@ -88,7 +93,10 @@ class AccessMiddleware:
                 await send({"type": "websocket.close", "code": 1008, "reason": error.detail})
             return
         scope.setdefault("state", {})["identity"] = identity
-        await self._app(scope, receive, send)
+        if identity is None or identity.user is None or scope["type"] != "http":
+            await self._app(scope, receive, send)
+        else:
+            await self._context.watch.serve(identity, self._app, scope, receive, send)
 
     async def _identify(self, method: str, path: str, scheme: str, headers: Headers) -> Identity | None:
         """Raises `ApiError` if this request may not come in."""

@@ -27,10 +27,12 @@ from fireside.server.deps import Context
 from fireside.server.feedback import admin_routes as feedback_admin
 from fireside.server.feedback import routes as feedback
 from fireside.server.metrics import MetricsMiddleware
+from fireside.server.moving import routes as moving
 from fireside.server.operation import routes as operation
 from fireside.server.registry import ModelRegistry, open_models
 from fireside.server.serving import routes as serving
 from fireside.server.serving.library import Library
+from fireside.server.sharing import routes as sharing
 from fireside.settings import Settings
 
 
@@ -55,6 +57,8 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None, lib
             stack.push_async_callback(context.served.close)
             await context.served.start()
             await stack.enter_async_context(context.accounts.pruned())
+            stack.push_async_callback(context.imports.close)
+            await context.imports.start()
             yield
 
     app = FastAPI(
@@ -91,6 +95,9 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None, lib
         operation.router,
         feedback.router,
         feedback_admin.router,
+        sharing.router,
+        sharing.page_router,
+        moving.router,
         page.router,
     ):
         app.include_router(router)

@@ -10,12 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from fireside.server.accounts.accounts import Accounts
+from fireside.server.accounts.watch import Watch
 from fireside.server.chat.runs.hub import RunHub
 from fireside.server.db.database import Database
 from fireside.server.metrics import Metrics
+from fireside.server.moving.jobs import Importer
 from fireside.server.registry import ModelRegistry
 from fireside.server.serving.library import Library
 from fireside.server.serving.served import ServedModels
+from fireside.server.sharing.pages import SharedPages
 from fireside.settings import Settings
 
 
@@ -28,8 +31,16 @@ class Context:
         self.metrics = Metrics(models)
         self.database = Database(settings.database)
         self.accounts = Accounts(settings, self.database)
+        self.watch = Watch(self.database)
         self.runs = RunHub(self.database, models, self.metrics)
         self.served = ServedModels(settings, models, self.database, self.runs, library or Library(settings))
+        self.imports = Importer(settings, self.database)
+        self.shared_pages = SharedPages(settings, self.database)
+
+    def abandon(self, user_id: str) -> None:
+        """Ends what is being done for somebody who is disabled or deleted."""
+        self.runs.abandon(user_id)
+        self.imports.abandon(user_id)
 
 
 def _context(request: Request) -> Context:

@@ -12,18 +12,14 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from fireside.assistant.errors import PromptError
 from fireside.engine.client import EngineBusy, EngineError, EngineUnavailable, RequestRejected
+from fireside.server.db.trouble import may_pass
 
 RETRY_AFTER_RESTART = 5  # seconds; about what a worker takes to start with a warm disk
-
-# A full disk, a lost connection, a crowd that takes too long: what may be over in a moment.
-_DATABASE_TROUBLE = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError)
 
 _CODES_OF_REJECTION = {"context_length": "context_length_exceeded", "grammar": "invalid_grammar"}
 _PARAMS_OF_REJECTION = {"context_length": "messages", "grammar": "response_format"}
@@ -109,7 +105,7 @@ def as_api_error(exc: Exception) -> ApiError | None:
                 code="engine_unavailable",
                 headers={"Retry-After": str(RETRY_AFTER_RESTART)},
             )
-        case exc if isinstance(exc, _DATABASE_TROUBLE):
+        case exc if may_pass(exc):
             logger.error("the database cannot be used just now: %s", getattr(exc, "orig", None) or exc)
             return ApiError(
                 503,
@@ -146,7 +142,7 @@ def install(app: FastAPI) -> None:
     async def handle(_: Request, exc: Exception) -> Response:
         return (as_api_error(exc) or internal_error()).response()
 
-    for kind in (HTTPException, RequestValidationError, PromptError, EngineError, *_DATABASE_TROUBLE, Exception):
+    for kind in (HTTPException, RequestValidationError, PromptError, EngineError, Exception):
         app.add_exception_handler(kind, handle)
 
 

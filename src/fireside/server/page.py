@@ -28,12 +28,18 @@ PAGE_PATHS = (
     "/admin",
     "/admin/{section}",
     "/c/{conversation}",
+    "/continue",
 )
+
+# What makes an app of it that can be installed, and read without a network. Asked for anew each time: a service worker
+# that a browser kept would keep the rest.
+INSTALLATION = {"/sw.js": "text/javascript", "/manifest.webmanifest": "application/manifest+json"}
 
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
-        "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; frame-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
@@ -71,11 +77,16 @@ class _File:
     etag: str
 
 
+def _media_type(path: Path) -> str:
+    known = {f".{name.rpartition('.')[2]}": media_type for name, media_type in INSTALLATION.items()}
+    return known.get(path.suffix) or guess_type(path.name)[0] or "application/octet-stream"
+
+
 @cache
 def _file(path: Path) -> _File:
     content = path.read_bytes()
-    media_type = "text/javascript" if path.suffix == ".js" else guess_type(path.name)[0] or "application/octet-stream"
-    is_text = media_type.startswith("text/") or path.suffix == ".svg"
+    media_type = _media_type(path)
+    is_text = media_type.startswith("text/") or path.suffix in (".svg", ".webmanifest")
     compressed = gzip.compress(content, 9, mtime=0) if is_text and len(content) >= _SMALLEST_COMPRESSED else None
     return _File(content, compressed, media_type, f'W/"{sha256(content).hexdigest()[:32]}"')
 
@@ -112,5 +123,11 @@ def _page(request: Request) -> Response:
     return _respond(request, DIST / "index.html", _EACH_TIME)
 
 
+def _installation(request: Request) -> Response:
+    return _respond(request, DIST / request.url.path.removeprefix("/"), _EACH_TIME)
+
+
 for _path in PAGE_PATHS:
     router.add_api_route(_path, _page, methods=["GET"])
+for _path in INSTALLATION:
+    router.add_api_route(_path, _installation, methods=["GET"])

@@ -15,10 +15,10 @@ from fireside.engine.scripted import ScriptedAnswer
 from fireside.server.chat.runs import hub as hub_module
 from fireside.server.chat.runs.answering import Answered
 from fireside.server.chat.runs.hub import RunHub
-from fireside.server.chat.runs.journal import is_for_good
 from fireside.server.chat.runs.live import Event
 from fireside.server.chat.tables import JournalEntry, Message, Run, Status
 from fireside.server.db.base import new_id
+from fireside.server.db.trouble import is_for_good, may_pass
 from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person, said
 from tests.server.scripted_app import Scripted, byte_tokenizer, says
@@ -170,4 +170,5 @@ async def test_what_is_for_good_and_what_is_not(app: FastAPI, ada: Person) -> No
             async with database.session() as session:
                 await session.execute(text(statement))
         assert is_for_good(caught.value) is expected, caught.value
-    assert not is_for_good(ConnectionResetError("gone")) and not is_for_good(TimeoutError())
+        assert not may_pass(caught.value)
+    assert not is_for_good(ConnectionResetError("gone")) and may_pass(ConnectionResetError("gone"))

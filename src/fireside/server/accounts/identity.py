@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from starlette.requests import HTTPConnection
 
 from fireside.server.accounts.tables import ApiKey, Role, User, UserSession
 from fireside.server.accounts.tokens import KEY_PREFIX, digest
-from fireside.server.db.base import now
+from fireside.server.db.base import UtcDateTime, now
 from fireside.server.db.database import Database
 
 INFERENCE = "inference"
 _SEEN_EVERY = timedelta(minutes=5)  # that "last seen" is written anew; more often would be a write for every request
 _MAX_TOKEN = 256
+_AT_ONCE = 500  # ids in one statement
+
+# Built once: every request asks.
+_SESSIONS = (
+    select(UserSession, User)
+    .join(User, User.id == UserSession.user_id)
+    .where(UserSession.expires_at > bindparam("time", type_=UtcDateTime), User.disabled_at.is_(None))
+)
+_KEYS = (
+    select(ApiKey, User)
+    .join(User, User.id == ApiKey.user_id)
+    .where(ApiKey.revoked_at.is_(None), User.disabled_at.is_(None), User.role != Role.GUEST)
+    .where((ApiKey.expires_at > bindparam("time", type_=UtcDateTime)) | ApiKey.expires_at.is_(None))
+)
+_BY_KEY = _KEYS.where(ApiKey.token_hash == bindparam("token_hash"))
+_BY_TOKEN = _SESSIONS.where(UserSession.token_hash == bindparam("token_hash"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Identity:
     """`user` is a person, or the owner of the key. None: a key from the settings, or a server open to its machine."""
 
@@ -27,6 +44,8 @@ class Identity:
     """The signed-in browser; None for a key."""
     scopes: frozenset[str] | None = None
     """What a key of a person's is good for; None: whatever its owner may do."""
+    key_id: str | None = None
+    """The key of a person's; None for a browser."""
 
 
 async def by_session(database: Database, token: str) -> Identity | None:
@@ -35,14 +54,7 @@ async def by_session(database: Database, token: str) -> Identity | None:
         return None
     time = now()
     async with database.session() as session:
-        row = (
-            await session.execute(
-                select(UserSession, User)
-                .join(User, User.id == UserSession.user_id)
-                .where(UserSession.token_hash == digest(token), UserSession.expires_at > time)
-                .where(User.disabled_at.is_(None))
-            )
-        ).one_or_none()
+        row = (await session.execute(_BY_TOKEN, {"time": time, "token_hash": digest(token)})).one_or_none()
         if row is None:
             return None
         found, user = row
@@ -57,21 +69,27 @@ async def by_key(database: Database, key: str) -> Identity | None:
         return None
     time = now()
     async with database.session() as session:
-        row = (
-            await session.execute(
-                select(ApiKey, User)
-                .join(User, User.id == ApiKey.user_id)
-                .where(ApiKey.token_hash == digest(key), ApiKey.revoked_at.is_(None))
-                .where((ApiKey.expires_at > time) | ApiKey.expires_at.is_(None))
-                .where(User.disabled_at.is_(None), User.role != Role.GUEST)
-            )
-        ).one_or_none()
+        row = (await session.execute(_BY_KEY, {"time": time, "token_hash": digest(key)})).one_or_none()
         if row is None:
             return None
         found, user = row
         if found.last_used_at is None or time - found.last_used_at > _SEEN_EVERY:
             await session.execute(update(ApiKey).where(ApiKey.id == found.id).values(last_used_at=time))
-    return Identity(user, scopes=frozenset(found.scopes))
+    return Identity(user, scopes=frozenset(found.scopes), key_id=found.id)
+
+
+async def still_good(database: Database, identities: Iterable[Identity]) -> set[Identity]:
+    """Those of them whose session or key would be let in now."""
+    identities = list(identities)
+    alive: set[str] = set()
+    async with database.session() as session:
+        for field, statement, row in (("session_id", _SESSIONS, UserSession), ("key_id", _KEYS, ApiKey)):
+            ids = {id for identity in identities if (id := getattr(identity, field)) is not None}
+            while ids:
+                chunk = [ids.pop() for _ in range(min(len(ids), _AT_ONCE))]
+                found = statement.with_only_columns(row.id).where(row.id.in_(chunk))
+                alive.update(await session.scalars(found, {"time": now()}))
+    return {identity for identity in identities if (identity.session_id or identity.key_id) in alive}
 
 
 def identity_of(connection: HTTPConnection) -> Identity | None:

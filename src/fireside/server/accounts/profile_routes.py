@@ -59,7 +59,7 @@ async def delete_me(
 ) -> None:
     """Deletes the account and all that is its own."""
     await profile.delete_account(context.accounts, client, user, body.password)
-    context.runs.abandon(user.id)
+    context.abandon(user.id)
     cookies.take_back(response, request)
 
 

@@ -81,6 +81,7 @@ async def _describe(context: Context, user: User | None) -> SessionView:
         user=UserView.model_validate(user) if user else None,
         needs_setup=not await context.accounts.has_administrator(),
         sign_up=context.settings.sign_up,
+        sharing=context.settings.sharing,
         version=__version__ if user else None,
         locale=user.locale if user else None,
     )

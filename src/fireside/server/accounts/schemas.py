@@ -124,6 +124,7 @@ class SessionView(BaseModel):
     user: UserView | None
     needs_setup: bool = Field(description="There is no administrator yet.")
     sign_up: Literal["invitation", "open"]
+    sharing: bool = Field(description="Conversations can be shared by link.")
     version: str | None = Field(description="Of the server; null for those who are not signed in.")
     locale: str | None = Field(description="That the person chose; null: let the browser say.")
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Row, and_, delete, or_, select
+from sqlalchemy import Row, and_, bindparam, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.chat import search
@@ -25,6 +25,8 @@ from fireside.server.db.base import now
 from fireside.server.errors import ApiError, invalid
 from fireside.server.paging import Page, PageRequest
 
+_OWN = select(Conversation).where(Conversation.id == bindparam("id"), Conversation.user_id == bindparam("user_id"))
+
 
 def not_found(what: str) -> ApiError:
     """The same for what never was, what is gone, and what is somebody else's."""
@@ -33,8 +35,8 @@ def not_found(what: str) -> ApiError:
 
 async def get(session: AsyncSession, user_id: str, conversation_id: str) -> Conversation:
     """Raises `ApiError` 404."""
-    own = select(Conversation).where(Conversation.id == conversation_id, Conversation.user_id == user_id)
-    if (conversation := (await session.scalars(own)).one_or_none()) is None:
+    found = await session.scalars(_OWN, {"id": conversation_id, "user_id": user_id})
+    if (conversation := found.one_or_none()) is None:
         raise not_found("conversation")
     return conversation
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.assistant.text_model import TextModel
@@ -21,6 +21,10 @@ from fireside.server.chat.tree import path_to
 from fireside.server.db.base import new_id, now
 from fireside.server.errors import ApiError, invalid
 from fireside.server.registry import ModelRegistry
+
+_NODES = select(Message.id, Message.parent_id, Message.role, Message.status, Message.content).where(
+    Message.conversation_id == bindparam("conversation_id")
+)
 
 
 @dataclass(kw_only=True)
@@ -132,7 +136,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     if continues:
         turns.append(Turn(Role.ASSISTANT, message.content))
     model, parameters = _chosen(conversation, how, models)
-    run = await _add_run(session, user, conversation, message)
+    run = _add_run(session, user, conversation, message, new_id())
     taken = await session.execute(
         update(Message)
         .where(Message.id == message.id, Message.status != Status.RUNNING)
@@ -185,8 +189,7 @@ async def find(session: AsyncSession, user: User, message_id: str) -> tuple[Conv
 
 
 async def _nodes(session: AsyncSession, conversation: Conversation) -> _Nodes:
-    columns = (Message.id, Message.parent_id, Message.role, Message.status, Message.content)
-    return _Nodes((await session.execute(select(*columns).where(Message.conversation_id == conversation.id))).all())
+    return _Nodes((await session.execute(_NODES, {"conversation_id": conversation.id})).all())
 
 
 async def _answer(
@@ -201,6 +204,7 @@ async def _answer(
     is_blind: bool = False,
 ) -> Begun:
     model, parameters = _chosen(conversation, how, models)
+    run_id = new_id()
     answer = _add(
         session,
         conversation,
@@ -211,11 +215,10 @@ async def _answer(
         model=model.name,
         model_version=model.version,
         parameters=parameters.model_dump(exclude_none=True),
+        run_id=run_id,
         is_blind=is_blind,
     )
-    await session.flush()
-    run = await _add_run(session, user, conversation, answer)
-    answer.run_id = run.id
+    run = _add_run(session, user, conversation, answer, run_id)
     conversation.current_leaf_id = answer.id
     conversation.updated_at = now()
     await session.flush()
@@ -231,10 +234,16 @@ def _add(session: AsyncSession, conversation: Conversation, **values: Any) -> Me
     return message
 
 
-async def _add_run(session: AsyncSession, user: User, conversation: Conversation, message: Message) -> Run:
-    run = Run(id=new_id(), user_id=user.id, conversation_id=conversation.id, message_id=message.id)
+def _add_run(session: AsyncSession, user: User, conversation: Conversation, message: Message, run_id: str) -> Run:
+    run = Run(
+        id=run_id,
+        created_at=now(),
+        user_id=user.id,
+        conversation_id=conversation.id,
+        message_id=message.id,
+        status=Status.RUNNING,
+    )
     session.add(run)
-    await session.flush()
     return run
 
 

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from fireside.errors import FiresideError
+from fireside.server.db import sqlite_connection
 from fireside.server.db.serving_lock import ConnectionLock, FileLock
 
 KEPT_BACKUPS = 5
@@ -30,6 +31,8 @@ logging.getLogger("aiosqlite").setLevel(logging.WARNING)
 # Pages of the write-ahead log after which a commit waits until they are in the database and on the disk. SQLite's 1,000
 # would let every hundredth of the commits that streams make wait; 16 MiB are read again within a moment after a crash.
 _CHECKPOINT = "wal_autocheckpoint=4000"
+
+_SQLITE_CONNECTIONS = 16
 
 _MIGRATION_LOCK = 0x46495245  # any number that nobody else locks
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -61,7 +64,11 @@ class Database:
         if self.is_sqlite and self.url.database in (None, "", ":memory:"):
             raise DatabaseError("database_url must name a file: sqlite:////absolute/path/fireside.db")
         options: dict[str, Any] = {"hide_parameters": True}  # in errors: they are people's words, and digests
-        if not self.is_sqlite:
+        if self.is_sqlite:
+            options["connect_args"] = {"async_creator_fn": sqlite_connection.connect}
+            # None beyond the pool, which would be opened anew, with a thread each, whenever there is a crowd.
+            options |= {"pool_size": _SQLITE_CONNECTIONS, "max_overflow": 0}
+        else:
             options |= {"pool_size": 10, "pool_pre_ping": True}
         try:
             self._engine: AsyncEngine = create_async_engine(self.url, **options)
@@ -72,6 +79,7 @@ class Database:
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
         self._lock = FileLock(Path(self.url.database or "")) if self.is_sqlite else ConnectionLock()
         self._own: AsyncConnection | None = None
+        self._turn = asyncio.Lock()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -84,6 +92,13 @@ class Database:
         async with self._sessions() as session:
             yield session
             await session.commit()
+
+    @asynccontextmanager
+    async def writing_session(self) -> AsyncIterator[AsyncSession]:
+        """A `session` for what many do in the same moment: in turn, where SQLite would have each but one sleep and try
+        again."""
+        async with self._turn if self.is_sqlite else nullcontext(), self.session() as session:
+            yield session
 
     async def take(self) -> None:
         """Makes this process the only one that serves it, until `close`. Raises `DatabaseInUse` if another one does."""

@@ -1,4 +1,5 @@
-import { get, patch, post, remove, type Page } from './http';
+import { get, getKept, patch, post, remove, type Page } from './http';
+import { keep } from '../offline/kept';
 import type { Answering, Conversation, ConversationChange, Message, Model, NewConversation, Project, Prompt, Started, Tree } from './types';
 
 const ROOT = '/api/conversations';
@@ -13,7 +14,11 @@ export interface Filter {
 }
 
 export const list = (filter: Filter, signal?: AbortSignal) => get<Page<Conversation>>(ROOT, { ...filter }, signal);
-export const open = (id: string, signal?: AbortSignal) => get<Tree>(`${ROOT}/${id}`, {}, signal);
+/** The beginning of a list, which is there without a network too. */
+export const listKept = (filter: Filter) => getKept<Page<Conversation>>(ROOT, { ...filter });
+export const open = (id: string, signal?: AbortSignal) => getKept<Tree>(`${ROOT}/${id}`, {}, signal);
+/** What `open` gives without a network. */
+export const keepTree = (tree: Tree) => keep(`${ROOT}/${tree.id}`, tree);
 export const create = (values: NewConversation) => post<Conversation>(ROOT, values);
 export const change = (id: string, values: ConversationChange) => patch<Conversation>(`${ROOT}/${id}`, values);
 export const destroy = (id: string) => remove(`${ROOT}/${id}`);
@@ -30,11 +35,11 @@ export const eventsOf = (run: string) => `/api/runs/${run}/events`;
 export const askTemporarily = (messages: Pick<Message, 'role' | 'content'>[], how: Answering) =>
   post<{ run: { id: string } }>('/api/temporary', { messages, ...how });
 
-export const models = () => get<Page<Model>>('/api/models');
-export const projects = () => get<Page<Project>>('/api/projects', { limit: 100 });
+export const models = () => getKept<Page<Model>>('/api/models');
+export const projects = () => getKept<Page<Project>>('/api/projects', { limit: 100 });
 export const createProject = (name: string) => post<Project>('/api/projects', { name });
 export const changeProject = (id: string, values: Partial<Pick<Project, 'name' | 'instructions'>>) => patch<Project>(`/api/projects/${id}`, values);
 export const destroyProject = (id: string) => remove(`/api/projects/${id}`);
-export const prompts = () => get<Page<Prompt>>('/api/prompts', { limit: 100 });
+export const prompts = () => getKept<Page<Prompt>>('/api/prompts', { limit: 100 });
 export const createPrompt = (name: string, content: string) => post<Prompt>('/api/prompts', { name, content });
 export const destroyPrompt = (id: string) => remove(`/api/prompts/${id}`);

@@ -1,5 +1,7 @@
 /** JSON over HTTP as the server speaks it: one error envelope, and a header that no other site's page can send. */
 
+import { keep, kept } from '../offline/kept';
+
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -31,6 +33,13 @@ export function whenSignedOut(listener: () => void): void {
   onSignedOut = listener;
 }
 
+let onHeard: (answered: boolean) => void = () => {};
+
+/** Whom to tell of each request whether the server answered at all. */
+export function whenHeard(listener: (answered: boolean) => void): void {
+  onHeard = listener;
+}
+
 export function withQuery(path: string, query: Query): string {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== '');
   return given.length ? `${path}?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}` : path;
@@ -51,8 +60,10 @@ export async function send(method: string, path: string, body?: unknown, signal?
     });
   } catch (error) {
     if (signal?.aborted) throw error;
+    onHeard(false);
     throw new ApiError(0, 'offline', '');
   }
+  onHeard(true);
   if (response.ok) return response;
   const error = await toError(response);
   if (error.status === 401 && path !== '/api/session') onSignedOut();
@@ -75,8 +86,24 @@ async function json<T>(response: Response): Promise<T> {
 
 export const get = async <T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> =>
   json<T>(await send('GET', withQuery(path, query), undefined, signal));
+
+/** The same, kept in this browser; without a network, what was kept. */
+export async function getKept<T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> {
+  const address = withQuery(path, query);
+  try {
+    const value = await get<T>(address, {}, signal);
+    void keep(address, value);
+    return value;
+  } catch (error) {
+    const value = error instanceof ApiError && error.isOffline ? await kept<T>(address) : undefined;
+    if (value === undefined) throw error;
+    return value;
+  }
+}
+
 export const post = async <T>(path: string, body: unknown = {}): Promise<T> => json<T>(await send('POST', path, body));
 export const patch = async <T>(path: string, body: unknown): Promise<T> => json<T>(await send('PATCH', path, body));
+export const put = async <T>(path: string, body: unknown): Promise<T> => json<T>(await send('PUT', path, body));
 export const remove = async (path: string, body?: unknown): Promise<void> => {
   await send('DELETE', path, body);
 };

@@ -136,6 +136,103 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Served Models
+         * @description All that are on this machine or served, the default first.
+         */
+        get: operations["list_served_models_api_admin_models_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Change Model */
+        patch: operations["change_model_api_admin_models__name__patch"];
+        trace?: never;
+    };
+    "/api/admin/models/{name}/load": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Load Model
+         * @description Begins to. It can answer once its state is `ready`.
+         */
+        post: operations["load_model_api_admin_models__name__load_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/models/{name}/restart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restart Model
+         * @description In a new process. Answers that are being written with it are interrupted.
+         */
+        post: operations["restart_model_api_admin_models__name__restart_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/models/{name}/unload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unload Model
+         * @description From now on nobody gets it; 409 `answers_running` where it is not said what becomes of those being written.
+         */
+        post: operations["unload_model_api_admin_models__name__unload_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/users": {
         parameters: {
             query?: never;
@@ -260,6 +357,26 @@ export interface paths {
         patch: operations["change_conversation_api_conversations__conversation_id__patch"];
         trace?: never;
     };
+    "/api/conversations/{conversation_id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Conversation
+         * @description A conversation as a file. The page (html) needs nothing but itself, and prints well.
+         */
+        get: operations["export_conversation_api_conversations__conversation_id__export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations/{conversation_id}/messages": {
         parameters: {
             query?: never;
@@ -274,6 +391,26 @@ export interface paths {
          * @description Asks, and begins to answer. A request that is repeated with the same `id` gets what the first one got.
          */
         post: operations["send_message_api_conversations__conversation_id__messages_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/{conversation_id}/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Share Conversation
+         * @description A link to one branch, as it is now. Whoever has the link can read it, with or without an account.
+         */
+        post: operations["share_conversation_api_conversations__conversation_id__shares_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -365,6 +502,71 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Imports
+         * @description The newest first, without what each had to leave out.
+         */
+        get: operations["list_imports_api_imports_get"];
+        put?: never;
+        /**
+         * Begin Import
+         * @description Takes a file, as the body: an export of ChatGPT, Open WebUI, LibreChat or Fireside. It is read while one waits,
+         *     or does something else.
+         */
+        post: operations["begin_import_api_imports_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/imports/{import_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Import
+         * @description How far it is; once it is over, with all that was left out and why.
+         */
+        get: operations["get_import_api_imports__import_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/imports/{import_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Import
+         * @description What was imported stays: every conversation is there as a whole or not at all.
+         */
+        post: operations["cancel_import_api_imports__import_id__cancel_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/keys": {
         parameters: {
             query?: never;
@@ -426,6 +628,26 @@ export interface paths {
          * @description A new password ends every other session, and gives this one a new cookie.
          */
         patch: operations["change_me_api_me_patch"];
+        trace?: never;
+    };
+    "/api/me/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Account
+         * @description All that is one's own: profile, conversations as JSON and Markdown, prompts, projects.
+         */
+        get: operations["export_account_api_me_export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/messages/{message_id}/comparison": {
@@ -810,6 +1032,84 @@ export interface paths {
          * @description Makes the administrator, by the link that the first start prints, and signs them in.
          */
         post: operations["set_up_api_setup_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Shares
+         * @description The newest first, expired ones among them.
+         */
+        get: operations["list_shares_api_shares_get"];
+        put?: never;
+        post?: never;
+        /** Revoke All Shares */
+        delete: operations["revoke_all_shares_api_shares_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shares/continue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Continue Shared
+         * @description A copy of what somebody shared, as a conversation of one's own.
+         */
+        post: operations["continue_shared_api_shares_continue_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shares/{share_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revoke Share */
+        delete: operations["revoke_share_api_shares__share_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shares/{share_id}/update": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Update Share
+         * @description The same link, to the conversation as it is now.
+         */
+        post: operations["update_share_api_shares__share_id__update_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1347,6 +1647,73 @@ export interface components {
             /** Snippet */
             snippet: string;
         };
+        /** ImportOut */
+        ImportOut: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Finished At */
+            finished_at: string | null;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /**
+             * Progress
+             * @description From 0 to 1.
+             */
+            progress: number;
+            report: components["schemas"]["ImportReport"];
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "running" | "complete" | "cancelled" | "interrupted" | "failed";
+        };
+        /**
+         * ImportReport
+         * @description conversations: added, or with messages added; unchanged: those that were there already, with all they have.
+         */
+        ImportReport: {
+            /**
+             * Changed
+             * @default 0
+             */
+            changed: number;
+            /**
+             * Conversations
+             * @default 0
+             */
+            conversations: number;
+            /**
+             * Messages
+             * @default 0
+             */
+            messages: number;
+            /**
+             * Problem
+             * @description Why it ended before its end.
+             */
+            problem?: string | null;
+            /**
+             * Skipped
+             * @default []
+             */
+            skipped: components["schemas"]["SkippedOut"][];
+            /**
+             * Skipped Count
+             * @description May be more than are listed.
+             * @default 0
+             */
+            skipped_count: number;
+            /**
+             * Unchanged
+             * @default 0
+             */
+            unchanged: number;
+        };
         /**
          * Interval
          * @description A share with its 95 % confidence interval (Wilson's).
@@ -1497,6 +1864,13 @@ export interface components {
             usage: {
                 [key: string]: unknown;
             } | null;
+        };
+        /** ModelChange */
+        ModelChange: {
+            /** Is Default */
+            is_default?: true | null;
+            /** @description In place of all that were set before. */
+            parameters?: components["schemas"]["Parameters"] | null;
         };
         /** ModelHealth */
         ModelHealth: {
@@ -1695,6 +2069,16 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** Page[ImportOut] */
+        Page_ImportOut_: {
+            /** Items */
+            items: components["schemas"]["ImportOut"][];
+            /**
+             * Next Cursor
+             * @description Of the next page, for `cursor`; null on the last one.
+             */
+            next_cursor: string | null;
+        };
         /** Page[InvitationView] */
         Page_InvitationView_: {
             /** Items */
@@ -1749,6 +2133,16 @@ export interface components {
         Page_SessionEntry_: {
             /** Items */
             items: components["schemas"]["SessionEntry"][];
+            /**
+             * Next Cursor
+             * @description Of the next page, for `cursor`; null on the last one.
+             */
+            next_cursor: string | null;
+        };
+        /** Page[ShareOut] */
+        Page_ShareOut_: {
+            /** Items */
+            items: components["schemas"]["ShareOut"][];
             /**
              * Next Cursor
              * @description Of the next page, for `cursor`; null on the last one.
@@ -1895,6 +2289,12 @@ export interface components {
             verdict: "up" | "down";
         };
         /**
+         * Reason
+         * @description Why something is not, or not quite, as it was where it came from. The app has the words.
+         * @enum {string}
+         */
+        Reason: "not_json" | "unknown_format" | "other_file" | "nested_archive" | "unsafe_name" | "encrypted" | "compression" | "bomb" | "duplicate" | "damaged" | "too_large" | "no_messages" | "refused" | "hidden" | "empty" | "tool" | "malformed" | "attachment" | "too_long" | "characters" | "time" | "circle" | "no_parent";
+        /**
          * ReasoningEvent
          * @description A piece of what the model thinks before it answers.
          */
@@ -1906,6 +2306,11 @@ export interface components {
              * @enum {string}
              */
             type: "reasoning";
+        };
+        /** Revoked */
+        Revoked: {
+            /** Revoked */
+            revoked: number;
         };
         /**
          * Role
@@ -1939,6 +2344,82 @@ export interface components {
              * @enum {string}
              */
             status: "running" | "complete" | "stopped" | "interrupted" | "failed";
+        };
+        /**
+         * ServedModelView
+         * @description A model that is on this machine, or is served.
+         */
+        ServedModelView: {
+            /**
+             * Answering
+             * @description Answers that are being written with it.
+             * @default 0
+             */
+            answering: number;
+            /** Architecture */
+            architecture?: string | null;
+            /**
+             * Base
+             * @description Of an adapter.
+             */
+            base?: string | null;
+            /**
+             * Cache Tokens
+             * @description That its cache holds.
+             */
+            cache_tokens?: number | null;
+            /**
+             * Context Length
+             * @description Tokens of prompt and answer together.
+             */
+            context_length?: number | null;
+            /** Device */
+            device?: string | null;
+            /** Dtype */
+            dtype?: string | null;
+            /** Format */
+            format?: string | null;
+            /**
+             * Is Default
+             * @default false
+             */
+            is_default: boolean;
+            /** License */
+            license?: string | null;
+            /** Name */
+            name: string;
+            /**
+             * Needs Bytes
+             * @description Of memory, at least, to be loaded. An estimate.
+             */
+            needs_bytes?: number | null;
+            /** @description Of the app's answers, where neither person nor conversation says. */
+            parameters: components["schemas"]["Parameters"];
+            /**
+             * Reason
+             * @description Why it cannot answer.
+             * @default
+             */
+            reason: string;
+            /** Size Bytes */
+            size_bytes?: number | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "available" | "damaged" | "starting" | "ready" | "restarting" | "failed" | "closed" | "unloading";
+            /** Weight Type */
+            weight_type?: string | null;
+        };
+        /** ServedModelsView */
+        ServedModelsView: {
+            /**
+             * Free Bytes
+             * @description Of memory, that no loaded model will come to need.
+             */
+            free_bytes: number;
+            /** Items */
+            items: components["schemas"]["ServedModelView"][];
         };
         /**
          * SessionEntry
@@ -1988,6 +2469,11 @@ export interface components {
              */
             needs_setup: boolean;
             /**
+             * Sharing
+             * @description Conversations can be shared by link.
+             */
+            sharing: boolean;
+            /**
              * Sign Up
              * @enum {string}
              */
@@ -2013,6 +2499,82 @@ export interface components {
              */
             token: string;
         };
+        /** ShareOptions */
+        ShareOptions: {
+            /** Instructions */
+            instructions: boolean;
+            /** Reasoning */
+            reasoning: boolean;
+        };
+        /**
+         * ShareOut
+         * @description updated_at: as of when it shows the conversation.
+         */
+        ShareOut: {
+            /** Conversation Id */
+            conversation_id: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Expires At */
+            expires_at: string | null;
+            /** Id */
+            id: string;
+            /** Leaf Id */
+            leaf_id: string;
+            options: components["schemas"]["ShareOptions"];
+            /** Title */
+            title: string;
+            /**
+             * Token
+             * @description The link is /s/ and this.
+             */
+            token: string;
+            /**
+             * Updated At
+             * Format: date-time
+             */
+            updated_at: string;
+        };
+        /**
+         * ShareWish
+         * @description What a link is to show, and for how long.
+         */
+        ShareWish: {
+            /**
+             * Expires
+             * @default month
+             * @enum {string}
+             */
+            expires: "day" | "week" | "month" | "never";
+            /**
+             * Instructions
+             * @description Show the custom instructions it was given, too.
+             * @default false
+             */
+            instructions: boolean;
+            /**
+             * Leaf Id
+             * @description Any message: the branch last written below it. null: the branch that is shown.
+             */
+            leaf_id?: string | null;
+            /**
+             * Reasoning
+             * @description Show what the model thought, too.
+             * @default false
+             */
+            reasoning: boolean;
+        };
+        /** SharedToken */
+        SharedToken: {
+            /**
+             * Token
+             * @description Of a link that somebody shared.
+             */
+            token: string;
+        };
         /** SignIn */
         SignIn: {
             /** Email */
@@ -2033,6 +2595,27 @@ export interface components {
              * @description Of an invitation; not needed where sign-up is open.
              */
             token?: string | null;
+        };
+        /**
+         * SkippedOut
+         * @description Something that is not, or not quite, as it was where it came from.
+         */
+        SkippedOut: {
+            /** Count */
+            count: number;
+            /** Detail */
+            detail: string;
+            reason: components["schemas"]["Reason"];
+            /**
+             * Title
+             * @description The conversation; empty where it is about the file.
+             */
+            title: string;
+            /**
+             * Where
+             * @description The file; empty for the whole upload.
+             */
+            where: string;
         };
         /**
          * Started
@@ -2090,6 +2673,14 @@ export interface components {
              * @enum {string}
              */
             type: "title";
+        };
+        /** Unload */
+        Unload: {
+            /**
+             * When
+             * @description After the answers that are being written, or at once: those are then interrupted. Null: only if there are none.
+             */
+            when?: ("finished" | "now") | null;
         };
         /** UsageEvent */
         UsageEvent: {
@@ -2388,6 +2979,167 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_served_models_api_admin_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    change_model_api_admin_models__name__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    load_model_api_admin_models__name__load_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    restart_model_api_admin_models__name__restart_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    unload_model_api_admin_models__name__unload_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Unload"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModelsView"];
+                };
             };
             /** @description The error envelope */
             default: {
@@ -2732,6 +3484,46 @@ export interface operations {
             };
         };
     };
+    export_conversation_api_conversations__conversation_id__export_get: {
+        parameters: {
+            query: {
+                /** @description json has all branches. */
+                format: "markdown" | "json" | "html";
+                /** @description Any message: the branch last written below it. */
+                leaf?: string | null;
+                /** @description With what the model thought; json always has it. */
+                reasoning?: boolean;
+            };
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file, as a download. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                    "text/html": unknown;
+                    "text/markdown": unknown;
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     send_message_api_conversations__conversation_id__messages_post: {
         parameters: {
             query?: never;
@@ -2754,6 +3546,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Started"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    share_conversation_api_conversations__conversation_id__shares_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShareWish"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareOut"];
                 };
             };
             /** @description The error envelope */
@@ -2957,6 +3784,134 @@ export interface operations {
             };
         };
     };
+    list_imports_api_imports_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ImportOut_"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    begin_import_api_imports_post: {
+        parameters: {
+            query?: {
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_import_api_imports__import_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                import_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    cancel_import_api_imports__import_id__cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                import_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     list_keys_api_keys_get: {
         parameters: {
             query?: {
@@ -3132,6 +4087,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UserView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    export_account_api_me_export_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A zip file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": unknown;
                 };
             };
             /** @description The error envelope */
@@ -4035,6 +5019,167 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SessionView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_shares_api_shares_get: {
+        parameters: {
+            query?: {
+                /** @description Those of one conversation. */
+                conversation?: string | null;
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ShareOut_"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    revoke_all_shares_api_shares_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Revoked"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    continue_shared_api_shares_continue_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SharedToken"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationOut"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    revoke_share_api_shares__share_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                share_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    update_share_api_shares__share_id__update_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                share_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShareWish"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareOut"];
                 };
             };
             /** @description The error envelope */

@@ -15,6 +15,14 @@ export type Project = Schemas['ProjectOut'];
 export type Prompt = Schemas['PromptOut'];
 export type Model = Schemas['ModelOut'];
 
+export type Feedback = Schemas['FeedbackOut'];
+export type FeedbackItem = Schemas['FeedbackItem'];
+export type Reason = NonNullable<Schemas['Rating']['reasons']>[number];
+export type Vote = Schemas['CastVote']['verdict'];
+export type Consent = Schemas['ConsentOut'];
+export type Comparison = Schemas['ComparisonOut'];
+export type Leaderboard = Schemas['Leaderboard'];
+
 export type User = Schemas['UserView'];
 export type SessionState = Schemas['SessionView'];
 export type BrowserSession = Schemas['SessionEntry'];

@@ -21,7 +21,7 @@ class LocaleStore {
 
   /** For Intl. */
   get tag(): string {
-    return formatTag(this.#current, navigator.languages);
+    return formatTag(this.#current, globalThis.navigator?.languages ?? []);
   }
 
   /** Before the app is shown. */

@@ -13,6 +13,7 @@ const NOT_FOR_PEOPLE = [
   'invalid_json',
   'invalid_value',
   'no_backup',
+  'not_storable',
   'too_many_attempts', // it says how many seconds to wait
   'unsupported_value',
   'wrong_role',

@@ -7,9 +7,12 @@ import { locale } from './locale.svelte';
 /** By the server's codes. What is not in here is a fault of ours or too rare to be worth a sentence. */
 export const PROBLEMS: Record<string, () => string> = {
   account_disabled: m.error_account_disabled,
+  already_chosen: m.error_already_chosen,
   busy: m.error_busy,
+  comparison_open: m.error_comparison_open,
   context_length_exceeded: m.error_too_long,
   csrf: m.error_foreign_page,
+  database_unavailable: m.error_database_unavailable,
   email_taken: m.error_email_taken,
   engine_unavailable: m.error_engine_unavailable,
   host_not_allowed: m.error_foreign_page,
@@ -26,6 +29,8 @@ export const PROBLEMS: Record<string, () => string> = {
   origin_not_allowed: m.error_foreign_page,
   queue_full: m.error_queue_full,
   request_too_large: m.error_too_large,
+  same_twice: m.error_same_twice,
+  server_replaced: m.error_server_replaced,
   still_running: m.error_still_running,
   too_many_keys: m.error_too_many_keys,
   too_many_runs: m.error_too_many_runs,

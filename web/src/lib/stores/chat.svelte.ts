@@ -5,6 +5,7 @@ import * as api from '../api/conversations';
 import { ApiError } from '../api/http';
 import type { Conversation, Message, Parameters, Started, Tree } from '../api/types';
 import { childrenOf, latestLeaf, pathTo } from '../chat/tree';
+import { forget } from '../offline/kept';
 import { newId } from '../util/ids';
 import { Answer } from './answer.svelte';
 import { history } from './history.svelte';
@@ -22,6 +23,8 @@ export class Chat {
   leaf = $state<string | null>(null);
   isLoading = $state(false);
   isMissing = $state(false);
+  /** The server is away, and this conversation is not kept in this browser. */
+  isAway = $state(false);
   isTemporary = $state(false);
   /** For a new conversation, until it has parameters of its own. */
   #parameters = $state.raw<Parameters>({});
@@ -30,10 +33,11 @@ export class Chat {
 
   readonly path = $derived(pathTo(this.messages, this.leaf));
   readonly children = $derived(childrenOf(this.messages));
-  /** The answer at the end of the branch, while it is being written. */
+  /** The answer at the end of the branch, while it is being written, or the one that it is compared with. */
   readonly running = $derived.by(() => {
     const last = this.path.at(-1);
-    return last?.status === 'running' ? last : null;
+    if (!last?.is_blind) return last?.status === 'running' ? last : null;
+    return this.#blind(last).find(({ status }) => status === 'running') ?? null;
   });
 
   get id(): string | null {
@@ -72,8 +76,11 @@ export class Chat {
       if (message && this.messages.has(message)) this.leaf = latestLeaf(this.messages, message);
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof ApiError) || (error.status !== 404 && error.status !== 400)) throw error;
-      this.isMissing = true;
+      if (!(error instanceof ApiError)) throw error;
+      this.isAway = error.isOffline;
+      this.isMissing = error.status === 404 || error.status === 400;
+      if (this.isMissing) void forget([id]);
+      else if (!this.isAway) throw error;
     } finally {
       if (!signal.aborted) this.isLoading = false;
     }
@@ -95,8 +102,33 @@ export class Chat {
     history.place(this.conversation);
   }
 
-  async regenerate(id: string, model?: string): Promise<void> {
-    this.#begin(await api.regenerate(id, model ? { model } : {}));
+  /** Gives the id of the new answer. */
+  async regenerate(id: string, model?: string): Promise<string | null> {
+    const started = await api.regenerate(id, model ? { model } : {});
+    this.#begin(started);
+    return started.answer?.id ?? null;
+  }
+
+  /** Two answers that are to be compared. */
+  showBoth(left: Message, right: Message): void {
+    for (const answer of [right, left]) this.#begin({ message: null, answer, run: null });
+  }
+
+  /** What was compared is told, and `winner`'s branch goes on. */
+  decide(both: Message[], winner: string): void {
+    for (const message of both) this.#put(message);
+    this.leaf = latestLeaf(this.messages, winner);
+  }
+
+  /** Everything anew, on the same branch. */
+  async reload(): Promise<void> {
+    const { id, leaf } = this;
+    if (!id) return;
+    const tree = await api.open(id);
+    if (id !== this.id) return;
+    this.#leaveAnswers();
+    this.#show(tree);
+    if (leaf && this.messages.has(leaf)) this.leaf = leaf;
   }
 
   async edit(id: string, content: string): Promise<void> {
@@ -108,7 +140,9 @@ export class Chat {
   }
 
   async stop(): Promise<void> {
-    if (this.running?.run_id) await api.stop(this.running.run_id);
+    const { running } = this;
+    const all = running?.is_blind ? this.#blind(running).filter(({ status }) => status === 'running') : running ? [running] : [];
+    await Promise.all(all.map(({ run_id }) => run_id && api.stop(run_id)));
   }
 
   /** Shows the branch of `id` that was last written, and has the server remember it. */
@@ -137,6 +171,18 @@ export class Chat {
     const last = answer ?? message;
     if (last) this.leaf = last.id;
     if (answer?.status === 'running') this.#follow(answer);
+    this.#keep();
+  }
+
+  /** As it is now, for when the server cannot be reached. */
+  #keep(): void {
+    if (!this.conversation || this.isTemporary) return;
+    void api.keepTree({ ...this.conversation, current_leaf_id: this.leaf, messages: [...this.messages.values()] });
+  }
+
+  /** What is compared with a message, itself among it. */
+  #blind({ parent_id }: Message): Message[] {
+    return (this.children.get(parent_id) ?? []).map((id) => this.messages.get(id)!).filter(({ is_blind }) => is_blind);
   }
 
   #put(message: Message): void {
@@ -151,6 +197,7 @@ export class Chat {
     const answer = new Answer(message, {
       onEnd: (ended) => {
         this.#put(ended);
+        this.#keep();
         if (isFirst && !hasTitle && !this.isTemporary) setTimeout(() => void this.#catchUp(ended.id), LATE_TITLE);
         this.#answers = new Map([...this.#answers].filter(([id, other]) => id !== ended.id || other !== answer));
       },
@@ -186,16 +233,21 @@ export class Chat {
     this.#begin({ message: question, answer, run: null });
   }
 
+  #leaveAnswers(): void {
+    for (const answer of this.#answers.values()) answer.leave();
+    this.#answers = new Map();
+  }
+
   #close(): void {
     this.#opening.abort();
     this.#opening = new AbortController();
-    for (const answer of this.#answers.values()) answer.leave();
-    this.#answers = new Map();
+    this.#leaveAnswers();
     this.conversation = null;
     this.messages = new Map();
     this.leaf = null;
     this.isLoading = false;
     this.isMissing = false;
+    this.isAway = false;
   }
 }
 

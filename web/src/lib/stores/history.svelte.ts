@@ -1,6 +1,7 @@
 /** The conversations in the sidebar: the pinned ones, and the others page by page. */
 
 import * as api from '../api/conversations';
+import { forget } from '../offline/kept';
 import type { Conversation, ConversationChange, Project } from '../api/types';
 
 class History {
@@ -20,8 +21,8 @@ class History {
   async load(): Promise<void> {
     const of = { project: this.project };
     const [pinned, recent, projects] = await Promise.all([
-      api.list({ ...of, pinned: true, limit: 100 }),
-      api.list({ ...of, pinned: false, limit: 50 }),
+      api.listKept({ ...of, pinned: true, limit: 100 }),
+      api.listKept({ ...of, pinned: false, limit: 50 }),
       api.projects(),
     ]);
     if (of.project !== this.project) return;
@@ -76,6 +77,7 @@ class History {
 
   async destroy(ids: string[]): Promise<void> {
     await api.destroyAll(ids);
+    await forget(ids);
     this.forget(ids);
   }
 }

@@ -9,6 +9,9 @@ export interface Notice {
   text: string;
   isError: boolean;
   undo?: () => unknown;
+  action?: { label: string; run: () => unknown };
+  /** Until it is dismissed. */
+  stays?: boolean;
 }
 
 const SHOWN_FOR = 6000; // milliseconds
@@ -17,10 +20,10 @@ class Notices {
   items = $state<Notice[]>([]);
   #count = 0;
 
-  say(text: string, more: Partial<Pick<Notice, 'isError' | 'undo'>> = {}): void {
+  say(text: string, more: Partial<Pick<Notice, 'isError' | 'undo' | 'action' | 'stays'>> = {}): void {
     const notice = { id: ++this.#count, text, isError: false, ...more };
     this.items.push(notice);
-    setTimeout(() => this.dismiss(notice.id), SHOWN_FOR);
+    if (!more.stays) setTimeout(() => this.dismiss(notice.id), SHOWN_FOR);
   }
 
   dismiss(id: number): void {

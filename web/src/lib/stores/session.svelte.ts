@@ -1,11 +1,14 @@
 /** Who is here, and how they come in. */
 
 import * as accounts from '../api/accounts';
-import { whenSignedOut } from '../api/http';
+import { ApiError, whenSignedOut } from '../api/http';
 import { locale } from '../locale/locale.svelte';
+import { keep, keepFor, kept } from '../offline/kept';
 import { negotiate, type Locale } from '../locale/negotiate';
 import { forgetDraftsOfOthers } from './drafts';
 import type { ProfileChange, SessionState, User } from '../api/types';
+
+const SESSION = '/api/session';
 
 class Session {
   state = $state.raw<SessionState | null>(null);
@@ -22,14 +25,27 @@ class Session {
 
   async load(): Promise<void> {
     try {
-      const state = await accounts.session();
+      const state = await this.#ask();
       if (this.user && state.user?.id !== this.user.id) return this.#leave();
       await this.#greet(state);
       this.state = state;
       this.isAway = false;
       if (state.user) forgetDraftsOfOthers(state.user.id);
+      await keepFor(state.user?.id ?? null);
+      if (state.user) void keep(SESSION, state);
     } catch {
       this.isAway = true;
+    }
+  }
+
+  /** Without a network, who was here last. */
+  async #ask(): Promise<SessionState> {
+    try {
+      return await accounts.session();
+    } catch (error) {
+      const state = error instanceof ApiError && error.isOffline ? await kept<SessionState>(SESSION) : undefined;
+      if (!state) throw error;
+      return state;
     }
   }
 
@@ -53,6 +69,7 @@ class Session {
   async signOut(): Promise<void> {
     await accounts.signOut();
     forgetDraftsOfOthers(null);
+    await keepFor(null);
     locale.forget();
     this.#leave();
   }

@@ -1,7 +1,6 @@
 /** What this browser remembers of how the app looks. */
 
-export const THEMES = ['system', 'light', 'dark', 'contrast'] as const;
-export type Theme = (typeof THEMES)[number];
+import { applyTheme, toTheme, type Theme } from '../theme';
 
 function stored<T extends string>(key: string, fallback: T, known: readonly T[]): T {
   const value = localStorage.getItem(`fireside:${key}`) as T | null;
@@ -12,12 +11,13 @@ const DARK = matchMedia('(prefers-color-scheme: dark)');
 
 class Settings {
   #isDeviceDark = $state(DARK.matches);
-  #theme = $state<Theme>(stored('theme', 'system', THEMES));
+  #theme = $state<Theme>(toTheme(localStorage.getItem('fireside:theme')));
   #sidebar = $state<'open' | 'closed'>(stored('sidebar', 'open', ['open', 'closed']));
 
   constructor() {
     DARK.addEventListener('change', ({ matches }) => (this.#isDeviceDark = matches));
-    document.documentElement.dataset['theme'] = this.#theme;
+    matchMedia('(prefers-contrast: more)').addEventListener('change', () => this.#apply());
+    this.#apply();
   }
 
   get theme(): Theme {
@@ -27,7 +27,17 @@ class Settings {
   set theme(theme: Theme) {
     this.#theme = theme;
     localStorage.setItem('fireside:theme', theme);
-    document.documentElement.dataset['theme'] = theme;
+    this.#apply();
+  }
+
+  /** The page, and what the browser or the phone paints around it. */
+  #apply(): void {
+    applyTheme(this.#theme);
+    const ground = getComputedStyle(document.documentElement).backgroundColor;
+    for (const meta of document.querySelectorAll<HTMLMetaElement>('meta[name="theme-color"]')) {
+      meta.dataset['own'] ??= meta.content;
+      meta.content = this.#theme === 'system' ? meta.dataset['own'] : ground;
+    }
   }
 
   /** What frames have to be told: they do not inherit it. */

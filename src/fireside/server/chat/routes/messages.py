@@ -80,7 +80,7 @@ async def _carry_out(
     runs_of: whose run it may begin; None: it begins none.
     """
     with context.runs.room(runs_of) if runs_of is not None else nullcontext():
-        async with context.database.session() as session:
+        async with context.database.writing_session() as session:
             begun = await work(session)
             await session.commit()
             if begun.plan is not None and begun.answer is not None:

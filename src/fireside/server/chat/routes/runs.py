@@ -49,6 +49,7 @@ async def get_events(
     The last one is of type `done`. Whoever connects again with the last number gets every event once.
     """
     await service.get(context, user.id, run_id)
+    context.watch.check_room(user.id)
     start = int(last_event_id) if last_event_id is not None else after or 0
     return EventStream(context.runs.events(run_id, start))
 

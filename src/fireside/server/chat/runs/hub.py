@@ -12,16 +12,16 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import delete, select, update
-from sqlalchemy.exc import DBAPIError
 
 from fireside.server.chat.runs.answering import Answered, write_answer
-from fireside.server.chat.runs.journal import UNSTORABLE, Journal, is_for_good, write_endings
+from fireside.server.chat.runs.journal import UNSTORABLE, Journal, write_endings
 from fireside.server.chat.runs.live import Ending, LiveRun, encode, frame
 from fireside.server.chat.runs.plan import Plan
 from fireside.server.chat.runs.titles import write_title
 from fireside.server.chat.tables import Conversation, JournalEntry, Message, Run, Status
 from fireside.server.db.base import now
 from fireside.server.db.database import Database
+from fireside.server.db.trouble import may_pass
 from fireside.server.errors import ApiError, as_api_error, internal_error
 from fireside.server.metrics import Metrics
 from fireside.server.registry import ModelRegistry
@@ -84,8 +84,10 @@ class RunHub:
 
     @contextmanager
     def room(self, user_id: str) -> Iterator[None]:
-        """Keeps a place for a run that is to begin within it. Raises `ApiError`: 429 for one who has enough already, 503
-        where nothing can be written any more."""
+        """Keeps a place for a run that is to begin within it.
+
+        Raises `ApiError`: 429 for one who has enough already, 503 where nothing can be written any more.
+        """
         if self._is_taken_over:
             raise ApiError(
                 503, "another server has taken this one's place", type="server_error", code="server_replaced"
@@ -265,7 +267,7 @@ class RunHub:
             async with self._database.session() as session:
                 await write_endings(await session.connection(), [(live, [*lines, encode(live.ending.event)])])
         except Exception as error:
-            if isinstance(error, DBAPIError) and not is_for_good(error):
+            if may_pass(error):
                 raise
             logger.exception("what run %s said cannot be recovered", live.id)
             live.ending = UNSTORABLE

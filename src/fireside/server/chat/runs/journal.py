@@ -13,13 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Table, bindparam, delete, text, update
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fireside.server.chat.runs.live import Ending, Event, LiveRun, coalesced, encode
 from fireside.server.chat.tables import JournalEntry, Message, Run, Status
 from fireside.server.db.base import now
 from fireside.server.db.database import Database, DatabaseInUse
+from fireside.server.db.trouble import is_for_good
 
 INTERVAL = 0.04  # seconds
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0  # seconds between tries, each twice as long as the one before
@@ -34,7 +34,8 @@ _RUNS, _MESSAGES = Run.__table__, Message.__table__
 assert isinstance(_RUNS, Table) and isinstance(_MESSAGES, Table)
 # A connection may be lost between a commit and the news of it: what is there already is not written twice.
 _INSERT = text(
-    "INSERT INTO run_journal (number, run_id, events) VALUES (:number, :run_id, :events) ON CONFLICT (number) DO NOTHING"
+    "INSERT INTO run_journal (number, run_id, events) VALUES (:number, :run_id, :events) "
+    "ON CONFLICT (number) DO NOTHING"
 )
 _END_RUN = update(_RUNS).where(_RUNS.c.id == bindparam("of"))
 _END_MESSAGE = update(_MESSAGES).where(_MESSAGES.c.id == bindparam("of"))
@@ -231,14 +232,6 @@ class Journal:
                 going_on = (number for run, number in self._first_entries.items() if run not in over)
                 first = min(going_on, default=pieces[-1].number + 1)
                 await connection.execute(delete(JournalEntry).where(JournalEntry.number < first))
-
-
-def is_for_good(error: Exception) -> bool:
-    """Whether the same values would be refused for ever, and not only while a disk is full or a connection lost."""
-    if isinstance(error, DBAPIError):
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        return isinstance(error, (IntegrityError, DataError)) or state.startswith(("22", "23", "54"))
-    return isinstance(error, (StatementError, ValueError, TypeError, OverflowError))
 
 
 async def write_endings(connection: AsyncConnection, ended: Sequence[tuple[LiveRun, Sequence[str]]]) -> None:

@@ -1,0 +1,249 @@
+"""ChatGPT's exports: `conversations.json`, since 2026 several `conversations-000.json`.
+
+Nothing official describes them; what is read here was seen in exports of 2023 to 2026. A conversation has a `mapping`
+of nodes with a parent, children and a message or null. Messages have an author's role, a recipient (a tool, or all) and
+content of some `content_type`; newer exports leave `metadata` out, or the model in it.
+
+One turn of an answer is several nodes: thoughts, calls of tools, what those gave, text. As on ChatGPT's own page they
+become one message; where the turn branches in between, each branch has the whole turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fireside.server.moving.parsed import (
+    MAX_MESSAGE,
+    Conversation,
+    Message,
+    Notes,
+    Reason,
+    mapping,
+    sequence,
+    source_id,
+    string,
+)
+from fireside.server.moving.trees import Node, TooManyMessages, ordered
+
+SOURCE = "chatgpt"
+
+# Of a conversation whose branching turns were written out, each branch with all of its turn.
+_MAX_CHARACTERS = 64_000_000
+_MAX_STEPS = 1_000_000
+_NOT_SHOWN = frozenset({"user_editable_context", "model_editable_context", "reasoning_recap", "app_pairing_content"})
+_SHOWN_TOOLS = ("python", "canmore")  # what is sent to these was shown as code
+_REFERENCE = ("\ue200", "【")  # a mark in the text that stands for a source
+_MAX_REFERENCES = 500
+
+
+def fits(item: dict[str, Any]) -> bool:
+    return isinstance(item.get("mapping"), dict)
+
+
+def parse(item: dict[str, Any]) -> Conversation:
+    """Raises `TooManyMessages`."""
+    notes = Notes()
+    default_model = notes.text(item.get("default_model_slug"), 512) or None
+    nodes: dict[str, Node] = {}
+    for key, value in item["mapping"].items():
+        node = mapping(value)
+        if value is not None and not isinstance(value, dict):
+            notes.add(Reason.MALFORMED)
+        message = _message(key, node.get("message"), default_model, notes)
+        children = [child for child in sequence(node.get("children")) if isinstance(child, str)]
+        parent = node.get("parent")
+        nodes[key] = Node(parent if isinstance(parent, str) else None, message, children)
+    current = item.get("current_node")
+    messages, ends = _turns(ordered(nodes, notes), _above(nodes, current if isinstance(current, str) else None))
+    name = source_id(item.get("conversation_id")) or source_id(item.get("id"))
+    return Conversation(
+        source=SOURCE,
+        source_id=name or source_id("\n".join(nodes)) or "empty",
+        title=notes.text(item.get("title")),
+        created_at=notes.time(item.get("create_time")),
+        updated_at=notes.time(item.get("update_time")),
+        messages=messages,
+        current=ends,
+        is_archived=item.get("is_archived") is True,
+        is_pinned=item.get("is_starred") is True or bool(item.get("pinned_time")),
+        notes=notes,
+    )
+
+
+def _message(key: str, value: object, default_model: str | None, notes: Notes) -> Message | None:
+    if value is None:
+        return None  # the root
+    message, name = mapping(value), source_id(key)
+    author, metadata = mapping(message.get("author")), mapping(message.get("metadata"))
+    role = author.get("role")
+    if name is None or role not in ("user", "assistant", "tool", "system"):
+        notes.add(Reason.MALFORMED)
+        return None
+    content = mapping(message.get("content"))
+    kind = string(content.get("content_type"))
+    if role == "system" or kind in _NOT_SHOWN or metadata.get("is_visually_hidden_from_conversation") is True:
+        if kind != "reasoning_recap" and _has_text(content):
+            notes.add(Reason.HIDDEN)
+        return None
+    made = Message(
+        source_id=name,
+        parent=None,
+        role="user" if role == "user" else "assistant",
+        content="",
+        created_at=notes.time(message.get("create_time")),
+        model=None if role == "user" else notes.text(metadata.get("model_slug"), 512) or default_model,
+    )
+    if kind == "thoughts":
+        made.reasoning = notes.text(_thoughts(content)) or None
+    else:
+        made.content = _text(content, role, string(message.get("recipient")) or "all", metadata, notes)
+    ended = mapping(metadata.get("finish_details")).get("type")
+    if ended == "max_tokens":
+        made.finish_reason = "length"
+    elif ended == "interrupted" or (role == "assistant" and message.get("status") == "in_progress"):
+        made.status = "stopped"
+    if not made.content.strip() and not made.reasoning:
+        if role == "user":
+            notes.add(Reason.EMPTY)
+        return None
+    return made
+
+
+def _has_text(content: dict[str, Any]) -> bool:
+    return any(isinstance(part, str) and part.strip() for part in sequence(content.get("parts"))) or any(
+        isinstance(value, str) and value.strip() for key, value in content.items() if key != "content_type"
+    )
+
+
+def _text(content: dict[str, Any], role: str, recipient: str, metadata: dict[str, Any], notes: Notes) -> str:
+    kind = content.get("content_type")
+    if kind == "code":
+        if recipient != "all" and not recipient.startswith(_SHOWN_TOOLS):
+            notes.add(Reason.TOOL)
+            return ""
+        language = string(content.get("language"))
+        return notes.text(_fenced(string(content.get("text")), "" if language in ("unknown", "") else language))
+    if kind == "execution_output":
+        return notes.text(_fenced(string(content.get("text")), ""))
+    if kind not in ("text", "multimodal_text"):
+        notes.add(Reason.TOOL)
+        return ""
+    pictures = [part for part in sequence(content.get("parts")) if not isinstance(part, str)]
+    if (role == "tool" and not pictures) or (role == "assistant" and recipient != "all"):
+        notes.add(Reason.TOOL)
+        return ""
+    parts = (part if isinstance(part, str) else _part(part, notes) for part in sequence(content.get("parts")))
+    text = notes.text("\n\n".join(part for part in parts if part.strip()))
+    if role == "user":
+        for attachment in sequence(metadata.get("attachments"))[:100]:
+            name = string(mapping(attachment).get("name"))
+            if name and not string(mapping(attachment).get("mime_type")).startswith("image/"):
+                notes.add(Reason.ATTACHMENT)
+                text = f"[{notes.text(name, 200)}]\n\n{text}"
+        return text
+    return _with_sources(text, metadata)
+
+
+def _part(value: object, notes: Notes) -> str:
+    """Of a message that is not text alone. Spoken words were written down; files are not in the conversation."""
+    part = mapping(value)
+    if part.get("content_type") == "audio_transcription":
+        return string(part.get("text"))
+    if part.get("content_type") == "image_asset_pointer":
+        notes.add(Reason.ATTACHMENT)
+        return "[image]"
+    if part.get("content_type") is not None:  # sound and video, whose words stand beside them
+        notes.add(Reason.ATTACHMENT)
+    else:
+        notes.add(Reason.MALFORMED)
+    return ""
+
+
+def _thoughts(content: dict[str, Any]) -> str:
+    thoughts = (mapping(thought) for thought in sequence(content.get("thoughts")))
+    return "\n\n".join(text for t in thoughts if (text := string(t.get("content")) or string(t.get("summary"))))
+
+
+def _fenced(text: str, language: str) -> str:
+    """As a block of code, whatever backticks are in it."""
+    if not text.strip():
+        return ""
+    longest = run = 0
+    for character in text:
+        run = run + 1 if character == "`" else 0
+        longest = max(longest, run)
+    fence = "`" * max(3, longest + 1)
+    language = "".join(c for c in language[:32] if c.isalnum() or c in "+#-_")
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _with_sources(text: str, metadata: dict[str, Any]) -> str:
+    """Marks that stand for a source become what was shown in their place."""
+    for value in sequence(metadata.get("content_references"))[:_MAX_REFERENCES]:
+        reference = mapping(value)
+        mark = string(reference.get("matched_text"))
+        if mark.startswith(_REFERENCE) and len(mark) < 1000:
+            text = text.replace(mark, string(reference.get("alt"))[:4000])
+    return text[:MAX_MESSAGE]
+
+
+def _above(nodes: dict[str, Node], key: str | None) -> str | None:
+    """The nearest node with a message, from `key` on upwards."""
+    seen: set[str] = set()
+    while key is not None and key in nodes and key not in seen:
+        seen.add(key)
+        message = nodes[key].message
+        if message is not None:
+            return message.source_id
+        key = nodes[key].parent
+    return None
+
+
+def _turns(pieces: Iterable[Message], current: str | None) -> tuple[list[Message], str | None]:
+    """The messages of whole turns, and which of them is or holds `current`.
+
+    A piece of an answer ends a turn where a question follows it, or no other piece. Raises `TooManyMessages`.
+    """
+    pieces = list(pieces)
+    by_name = {piece.source_id: piece for piece in pieces}
+    goes_on = {piece.parent for piece in pieces if piece.role == "assistant"}
+    asked_on = {piece.parent for piece in pieces if piece.role == "user"}
+    messages: list[Message] = []
+    size = steps = 0
+    for piece in pieces:
+        if piece.role == "assistant" and piece.source_id in goes_on and piece.source_id not in asked_on:
+            continue
+        turn = [piece]
+        while turn[-1].role == "assistant" and (before := by_name.get(turn[-1].parent or "")) is not None:
+            if before.role == "user":
+                break
+            turn.append(before)
+        made = _joined(turn[::-1])
+        size += len(made.content) + len(made.reasoning or "")
+        steps += len(turn)
+        if size > _MAX_CHARACTERS or steps > _MAX_STEPS:
+            raise TooManyMessages
+        messages.append(made)
+    names = {message.source_id for message in messages}
+    last = {piece.parent: piece.source_id for piece in pieces if piece.role == "assistant"}
+    while current is not None and current not in names:  # in the middle of a turn: what was shown is the end of it
+        current = last.get(current)
+    return messages, current
+
+
+def _joined(turn: list[Message]) -> Message:
+    first, end = turn[0], turn[-1]
+    if first is end:
+        return end
+    return Message(
+        source_id=end.source_id,
+        parent=first.parent,
+        role=end.role,
+        content="\n\n".join(piece.content for piece in turn if piece.content.strip())[:MAX_MESSAGE],
+        reasoning="\n\n".join(piece.reasoning for piece in turn if piece.reasoning)[:MAX_MESSAGE] or None,
+        created_at=end.created_at or first.created_at,
+        model=end.model or first.model,
+        status=end.status,
+        finish_reason=end.finish_reason,
+    )

@@ -1,0 +1,172 @@
+"""Writing down a conversation that was read from an export: all of it or nothing, and each but once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fireside.server.chat.runs.titles import first_words
+from fireside.server.chat.schemas import Parameters
+from fireside.server.chat.tables import Conversation, Message, Project
+from fireside.server.db.base import new_id, now
+from fireside.server.moving import native, parsed
+from fireside.server.moving.tables import ImportedConversation
+
+_ROWS = 200  # in one statement
+
+
+@dataclass(frozen=True)
+class Stored:
+    """is_new: the conversation was not there before. messages: how many were added."""
+
+    is_new: bool
+    messages: int
+
+
+async def store(session: AsyncSession, user_id: str, given: parsed.Conversation) -> Stored:
+    """Within the session's unit of work. Of a conversation that came before, only what is new is added."""
+    origin = (
+        await session.scalars(
+            select(ImportedConversation).where(
+                ImportedConversation.user_id == user_id,
+                ImportedConversation.source == given.source,
+                ImportedConversation.source_id == given.source_id,
+            )
+        )
+    ).one_or_none()
+    known: dict[str, str] = dict(origin.messages) if origin else {}
+    conversation = await _existing(session, user_id, given, origin)
+    if conversation is not None and origin is None:  # an export of what is still here
+        ids = select(Message.id).where(Message.conversation_id == conversation.id)
+        known = {message_id: message_id for message_id in await session.scalars(ids)}
+    added = [message for message in given.messages if message.source_id not in known]
+    if conversation is not None and not added:
+        return Stored(is_new=False, messages=0)
+    is_new = conversation is None
+    if conversation is None:
+        conversation = await _create(session, user_id, given)
+    # Later ids are later messages, and those of one millisecond are in no order.
+    ids_of_added = sorted(new_id() for _ in added)
+    known |= {message.source_id: message_id for message, message_id in zip(added, ids_of_added, strict=True)}
+    await _insert(session, conversation, added, known)
+    _turn_to(conversation, given, known, set(ids_of_added), is_new=is_new)
+    if origin is None:
+        origin = ImportedConversation(user_id=user_id, source=given.source, source_id=given.source_id)
+        origin.conversation_id = conversation.id
+        session.add(origin)
+    origin.messages = known
+    await session.flush()
+    return Stored(is_new=is_new, messages=len(added))
+
+
+async def _existing(
+    session: AsyncSession, user_id: str, given: parsed.Conversation, origin: ImportedConversation | None
+) -> Conversation | None:
+    if origin is None and given.source != native.SOURCE:
+        return None
+    wanted = origin.conversation_id if origin else given.source_id
+    own = select(Conversation).where(Conversation.id == wanted, Conversation.user_id == user_id)
+    return (await session.scalars(own)).one_or_none()
+
+
+async def _create(session: AsyncSession, user_id: str, given: parsed.Conversation) -> Conversation:
+    times = [message.created_at for message in given.messages if message.created_at]
+    created_at = given.created_at or min(times, default=None) or now()
+    updated_at = max(given.updated_at or max(times, default=created_at), created_at)
+    title = " ".join(given.title.split())
+    if len(title) > parsed.MAX_TITLE:
+        title = title[: parsed.MAX_TITLE - 1] + "…"
+    conversation = Conversation(
+        id=new_id(),
+        user_id=user_id,
+        created_at=created_at,
+        updated_at=updated_at,
+        title=title or first_words(next((m.content for m in given.messages if m.role == "user"), "")),
+        has_own_title=given.has_own_title and bool(title),
+        model=given.model,
+        parameters=_parameters(given),
+        pinned_at=updated_at if given.is_pinned else None,
+        archived_at=updated_at if given.is_archived else None,
+        project_id=await _project(session, user_id, given.project),
+    )
+    session.add(conversation)
+    await session.flush()
+    return conversation
+
+
+def _parameters(given: parsed.Conversation) -> dict[str, object]:
+    """Those that can be ours; each for itself, so that one which cannot takes no other with it."""
+    kept: dict[str, object] = {}
+    for name, value in given.parameters.items():
+        if value is None or name not in Parameters.model_fields or value == "":
+            continue
+        if name in ("temperature", "top_p") and not isinstance(value, bool) and not isinstance(value, str):
+            try:
+                value = float(value)
+            except (TypeError, ValueError, OverflowError):
+                continue
+        try:
+            kept |= Parameters.model_validate({name: value}).model_dump(exclude_none=True)
+        except ValueError:
+            continue
+    return kept
+
+
+async def _project(session: AsyncSession, user_id: str, wanted: tuple[str, str] | None) -> str | None:
+    """The person's project of that name, made if there is none."""
+    if wanted is None:
+        return None
+    name, instructions = wanted
+    own = select(Project.id).where(Project.user_id == user_id, Project.name == name).order_by(Project.id).limit(1)
+    if (found := await session.scalar(own)) is not None:
+        return found
+    project = Project(id=new_id(), user_id=user_id, name=name, instructions=instructions)
+    session.add(project)
+    await session.flush()
+    return project.id
+
+
+async def _insert(
+    session: AsyncSession, conversation: Conversation, messages: Sequence[parsed.Message], ids: dict[str, str]
+) -> None:
+    times: dict[str, datetime] = {}
+    rows = []
+    for message in messages:
+        # Without a time of its own a message is as old as the one before it.
+        time = message.created_at or times.get(message.parent or "") or conversation.created_at
+        times[message.source_id] = time
+        rows.append(
+            {
+                "id": ids[message.source_id],
+                "created_at": time,
+                "conversation_id": conversation.id,
+                "parent_id": None if message.parent is None else ids.get(message.parent),
+                "role": message.role,
+                "content": message.content,
+                "reasoning": message.reasoning,
+                "status": message.status,
+                "error": message.error,
+                "model": message.model,
+                "parameters": message.parameters,
+                "finish_reason": message.finish_reason,
+                "usage": message.usage,
+            }
+        )
+    for start in range(0, len(rows), _ROWS):
+        await session.execute(insert(Message), rows[start : start + _ROWS])
+
+
+def _turn_to(
+    conversation: Conversation, given: parsed.Conversation, ids: dict[str, str], added: set[str], *, is_new: bool
+) -> None:
+    """Shows the branch that was shown there; but of what was gone on with here, the branch that is shown here."""
+    current = ids.get(given.current or "") or (ids[given.messages[-1].source_id] if given.messages else None)
+    shown = conversation.current_leaf_id
+    if is_new or shown is None or (shown in set(ids.values()) and current in added):
+        conversation.current_leaf_id = current
+    if not is_new and given.updated_at is not None:
+        conversation.updated_at = max(conversation.updated_at, given.updated_at)
