@@ -141,7 +141,7 @@ def test_an_answer_outlives_its_model(empty_site: Site, new_page: Callable[..., 
     page.get_by_role("button", name="Interrupt them now").click()
     expect(row(page, "tiny")).to_have_count(0)
     page.goto(chat)
-    expect(last(page)).to_contain_text("This answer was interrupted.")
+    expect(last(page)).to_contain_text("The model was unloaded while this was written.")
     last(page).get_by_role("button", name="Continue").click()
     answered(page, "I am the second.")
     expect(last(page)).to_contain_text("Sentence 2 of")
