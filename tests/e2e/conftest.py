@@ -72,8 +72,9 @@ def browser() -> Iterator[Browser]:
 def serving(**others: Scripted) -> Iterator[Site]:
     """others: more models, by name. "second" is on the machine and can be loaded."""
     model = Model()
-    library = {"second": Scripted(answer=says("I am the second."))}
-    app = scripted_app(Scripted(answer=model), others=others, library=library)
+    app = scripted_app(
+        Scripted(answer=model), others=others, library={"second": Scripted(answer=says("I am the second."))}
+    )
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager

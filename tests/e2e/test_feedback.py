@@ -34,8 +34,8 @@ def given(page: Page) -> Locator:
     return page.locator("main").get_by_role("listitem")
 
 
-def settings(page: Page, site: Site, section: str = "feedback") -> None:
-    page.goto(f"{site.url}/settings/{section}")
+def settings(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/settings/feedback")
 
 
 def test_a_thumb_its_reasons_and_the_question_of_consent(site: Site, page: Page) -> None:

@@ -50,6 +50,7 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None, lib
         async with AsyncExitStack() as stack:
             stack.push_async_callback(context.database.close)
             await context.database.open()
+            stack.push_async_callback(context.watch.close)
             stack.push_async_callback(context.models.close)
             await context.models.start()
             stack.push_async_callback(context.runs.close)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from fireside.errors import FiresideError
-from fireside.server.db import sqlite_connection
+from fireside.server.db import open_apart, sqlite_connection
 from fireside.server.db.serving_lock import ConnectionLock, FileLock
 
 KEPT_BACKUPS = 5
@@ -141,8 +141,11 @@ class Database:
                     await connection.invalidate()
                 await connection.close()
 
-    async def open(self) -> None:
-        """Creates the tables, or migrates those of an earlier version behind a backup. Raises `DatabaseError`."""
+    async def open(self, *, apart: bool = False) -> None:
+        """Creates the tables, or migrates those of an earlier version behind a backup. Raises `DatabaseError`.
+
+        apart: in another process, if there is anything to do, for the sake of this one's memory.
+        """
         try:
             if self.is_sqlite and self.url.database:
                 _own_file(Path(self.url.database))
@@ -151,6 +154,11 @@ class Database:
             from fireside.server.db import migrations
 
             if version == migrations.HEAD:
+                return
+            if apart:
+                url = self.url.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=False)
+                if (reason := await asyncio.to_thread(open_apart.run, url)) is not None:
+                    raise DatabaseError(reason)
                 return
             if version is not None and version not in migrations.known():
                 raise DatabaseError(

@@ -41,6 +41,11 @@ export type ServerSettings = Schemas['SettingsView'];
 export type Backup = Schemas['BackupView'];
 export type Backups = Schemas['BackupsView'];
 
+export type Share = Schemas['ShareOut'];
+export type ShareWish = Partial<Schemas['ShareWish']>;
+export type Import = Schemas['ImportOut'];
+export type SkipReason = Schemas['Reason'];
+
 export type ConversationChange = Partial<Omit<Schemas['ConversationChange'], 'parameters'>> & { parameters?: Parameters };
 export type NewConversation = Partial<Omit<Schemas['NewConversation'], 'parameters'>> & { parameters?: Parameters };
 export type Answering = { model?: string; parameters?: Parameters };
