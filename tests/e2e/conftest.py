@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def serving(**others: Scripted) -> Iterator[Site]:
-    """others: more models, by name."""
+    """others: more models, by name. "second" is on the machine and can be loaded."""
     model = Model()
     app = scripted_app(
         Scripted(answer=model), others=others, library={"second": Scripted(answer=says("I am the second."))}

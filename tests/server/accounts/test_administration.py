@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
@@ -179,3 +181,15 @@ async def test_what_is_old_is_forgotten(app: FastAPI) -> None:
                 break
             await asyncio.sleep(0.01)
     assert actions.count("of_400") == 0 and actions.count("of_364") == 1
+
+
+def test_all_that_is_written_down_has_a_sentence() -> None:
+    """In the app, which would otherwise name it as the server does."""
+    root = Path(__file__).parents[3]
+    sources = "".join(path.read_text() for path in (root / "src" / "fireside" / "server").rglob("*.py"))
+    noted = set(re.findall(r'audit\.note\(\s*session,\s*"(\w+)"', sources))
+    noted |= set(re.findall(r'_note(?:d)?\(context, admin, client, "(\w+)"', sources))
+    noted |= {"invitation_made", "reset_made", "model_default", "model_changed", "setup", "sign_up"}
+    assert {"backup_downloaded", "model_loaded", "user_changed"} <= noted
+    told = (root / "web" / "src" / "screens" / "admin" / "log.ts").read_text()
+    assert [action for action in sorted(noted) if f"\n  {action}: [" not in told] == []

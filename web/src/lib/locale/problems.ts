@@ -7,8 +7,8 @@ import { locale } from './locale.svelte';
 /** By the server's codes. What is not in here is a fault of ours or too rare to be worth a sentence. */
 export const PROBLEMS: Record<string, () => string> = {
   account_disabled: m.error_account_disabled,
-  answers_running: m.error_answers_running,
   already_chosen: m.error_already_chosen,
+  answers_running: m.error_answers_running,
   busy: m.error_busy,
   comparison_open: m.error_comparison_open,
   context_length_exceeded: m.error_too_long,
@@ -29,6 +29,7 @@ export const PROBLEMS: Record<string, () => string> = {
   model_damaged: m.error_model_damaged,
   model_not_found: m.error_model_not_found,
   model_not_ready: m.error_model_not_ready,
+  model_unloaded: m.error_model_unloaded,
   name_taken: m.error_name_taken,
   not_allowed: m.error_not_allowed,
   not_enough_memory: m.error_not_enough_memory,
