@@ -39,11 +39,20 @@ ROUTES = (
     "/settings/appearance",
     "/settings/prompts",
     "/settings/archive",
+    "/settings/shares",
+    "/settings/data",
+    "/settings/feedback",
     "/settings/security",
     "/settings/keys",
     "/admin",
+    "/admin/feedback",
+    "/admin/models",
+    "/admin/health",
+    "/admin/settings",
+    "/admin/backups",
     "/admin/log",
     MISSING,
+    "/continue",
 )
 DOORS = ("/", "/join", "/join#token", "/setup#token", "/reset#token")
 

@@ -8,13 +8,13 @@ const { baseLocale, locales } = JSON.parse(readFileSync(new URL('project.inlang/
 
 // Names, and words that a language shares with English.
 const SAME = {
+  '*': ['app_name', 'data_import_counted', 'export_json', 'export_markdown', 'parameter_top_p', 'version'],
   en: [],
-  '*': ['app_name', 'parameter_top_p', 'version'],
-  ar: [],
-  de: ['field_name', 'project_name', 'prompt_name', 'prompt_content', 'settings_prompts', 'version'],
-  es: [],
-  fr: [],
+  fr: ['admin', 'composer', 'conversation', 'frame_source', 'health_version', 'settings_prompts', 'sidebar', 'search_results'],
+  de: ['field_name', 'health_version', 'prompt_content', 'prompt_name', 'role_admin', 'settings_prompts', 'share_link'],
+  es: ['feedback_consent_no', 'settings_prompts'],
   zh: [],
+  ar: [],
 };
 
 export const others = locales.filter((locale) => locale !== baseLocale);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -44,6 +45,29 @@ async def test_blind_until_the_vote(bob: Giver, side: str) -> None:
     assert {item["model"], item["other_model"]} == {"tiny", "other"} and item["verdict"] == side
     again = await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 409)
     assert again["error"]["code"] == "already_chosen"
+
+
+async def test_documents_keep_the_secret_too(bob: Giver) -> None:
+    conversation = await bob.converse()
+    _, answer = await bob.asked(conversation, "Why?")
+    begun = await bob.compare(answer, "tiny", "other")
+
+    async def documents() -> list[str]:
+        texts = []
+        for side in ("left", "right"):
+            leaf = begun[side]["id"]
+            for form in ("json", "markdown", "html"):
+                query = {"format": form, "leaf": leaf}
+                texts.append((await bob.http.get(f"/api/conversations/{conversation}/export", params=query)).text)
+            token = (await bob.post(f"conversations/{conversation}/shares", {"leaf_id": leaf}))["token"]
+            texts.append((await bob.http.get(f"/s/{token}")).text)
+        return [text.replace("From the other one.", "") for text in texts]
+
+    for text in await documents():
+        assert "Why?" in text and not re.search(r"\bother\b", text)
+        assert text.count("tiny") == text.count('"tiny"')  # of the first answer, which JSON holds as well
+    await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 200)
+    assert any(re.search(r"\bother\b", text) for text in await documents())
 
 
 async def test_sides_are_shuffled_and_their_order_tells_nothing(bob: Giver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
+import zipfile
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -92,6 +95,8 @@ async def test_all_of_it_is_listed_in_pages_and_taken_back_at_once(bob: Giver, a
         for _ in range(count):
             _, answer = await person.asked(await person.converse(), "Why?")
             await person.rate(answer, "up")
+    archive = zipfile.ZipFile(io.BytesIO((await bob.http.get("/api/me/export")).content))
+    assert [record["verdict"] for record in json.loads(archive.read("feedback.json"))] == ["up"] * 3
     page = await bob.get("feedback", limit=2)
     rest = await bob.get("feedback", limit=2, cursor=page["next_cursor"])
     assert (len(page["items"]), len(rest["items"]), rest["next_cursor"]) == (2, 1, None)

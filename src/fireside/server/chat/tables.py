@@ -111,6 +111,16 @@ class Message(Numbered, Base):
     model_version: Mapped[str | None] = mapped_column(String(64))
     is_blind: Mapped[bool] = mapped_column(default=False)
 
+    @property
+    def told_model(self) -> str | None:
+        """For whoever may read the message: the model, unless that is a secret until its owner has chosen."""
+        return None if self.is_blind else self.model
+
+    @property
+    def told_usage(self) -> dict[str, Any] | None:
+        """A count of tokens says which tokenizer counted."""
+        return None if self.is_blind else self.usage
+
 
 class Run(Identified, Base):
     """One generation into one message.

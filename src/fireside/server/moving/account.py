@@ -17,6 +17,8 @@ from fireside.server.chat.prompts import PromptOut
 from fireside.server.chat.tables import Conversation, Message, Project, Prompt
 from fireside.server.db.database import Database
 from fireside.server.documents.words import Words
+from fireside.server.feedback.schemas import FeedbackOut
+from fireside.server.feedback.tables import Feedback
 from fireside.server.moving import native
 from fireside.server.moving.export import file_name, to_json, to_markdown
 from fireside.server.sharing.snapshots import branch
@@ -42,6 +44,12 @@ async def _projects(database: Database, user: User, _: Words) -> AsyncIterator[t
     async with database.session() as session:
         rows = await session.scalars(select(Project).where(Project.user_id == user.id).order_by(Project.id))
         yield "projects.json", native.encode([ProjectOut.model_validate(row).model_dump() for row in rows])
+
+
+async def _feedback(database: Database, user: User, _: Words) -> AsyncIterator[tuple[str, bytes]]:
+    async with database.session() as session:
+        rows = await session.scalars(select(Feedback).where(Feedback.user_id == user.id).order_by(Feedback.id))
+        yield "feedback.json", native.encode([FeedbackOut.model_validate(row).model_dump() for row in rows])
 
 
 async def _shared_links(database: Database, user: User, _: Words) -> AsyncIterator[tuple[str, bytes]]:
@@ -82,7 +90,7 @@ async def _conversations(database: Database, user: User, words: Words) -> AsyncI
 
 
 # A room that keeps something of a person's adds what it keeps here, and with it to every export of an account.
-PARTS: list[Part] = [_profile, _prompts, _projects, _shared_links, _conversations]
+PARTS: list[Part] = [_profile, _prompts, _projects, _shared_links, _feedback, _conversations]
 
 
 async def account_zip(database: Database, user: User, words: Words) -> AsyncGenerator[bytes]:

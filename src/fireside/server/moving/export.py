@@ -33,12 +33,14 @@ async def to_json(session: AsyncSession, conversation: Conversation) -> bytes:
 
 def to_markdown(words: Words, conversation: Conversation, path: Sequence[Message], *, reasoning: bool) -> str:
     title = " ".join(conversation.title.split()) or words.untitled
-    parts = [f"# {title}", day(conversation.created_at)]
+    parts = [f"# {title}", conversation.created_at.date().isoformat()]
     for message in path:
         if not message.content and not (reasoning and message.reasoning):
             continue
         name = words.question if message.role == "user" else words.answer
-        parts.append(f"## {name}" + (f" ({message.model})" if message.model and message.role != "user" else ""))
+        parts.append(
+            f"## {name}" + (f" ({message.told_model})" if message.told_model and message.role != "user" else "")
+        )
         if reasoning and message.reasoning:
             parts.append("\n".join(f"> {line}".rstrip() for line in message.reasoning.splitlines()))
         parts.append(message.content)
@@ -52,7 +54,7 @@ def to_page(words: Words, conversation: Conversation, path: Sequence[Message], *
             role=message.role,
             content=message.content,
             reasoning=message.reasoning if reasoning else None,
-            model=message.model,
+            model=message.told_model,
         )
         for message in path
         if message.content

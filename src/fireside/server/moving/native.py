@@ -52,7 +52,9 @@ def dump(
             "archived": conversation.archived_at is not None,
             "project": project and {"name": project.name, "instructions": project.instructions},
             "messages": [
-                {name: getattr(message, name) for name in (*_FIELDS, "finish_reason", "usage")} for message in messages
+                {name: getattr(message, name) for name in (*_FIELDS, "finish_reason")}
+                | {"model": message.told_model, "usage": message.told_usage}
+                for message in messages
             ],
         },
     }

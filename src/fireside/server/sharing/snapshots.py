@@ -57,7 +57,7 @@ async def take(
             role=message.role,
             content=message.content,
             reasoning=message.reasoning if options["reasoning"] else None,
-            model=message.model,
+            model=message.told_model,
         )
         for message in path
         if message.content

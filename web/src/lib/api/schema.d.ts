@@ -24,21 +24,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/admin/backup": {
+    "/api/admin/backups": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** List Backups */
+        get: operations["list_backups_api_admin_backups_get"];
         put?: never;
         /**
          * Back Up
          * @description A copy of the database in `backups` beside it.
          */
-        post: operations["back_up_api_admin_backup_post"];
+        post: operations["back_up_api_admin_backups_post"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/backups/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download Backup
+         * @description Everything that everybody wrote: that it was taken is written down first.
+         */
+        get: operations["download_backup_api_admin_backups__name__get"];
+        put?: never;
+        post?: never;
+        /** Delete Backup */
+        delete: operations["delete_backup_api_admin_backups__name__delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -91,8 +113,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Health */
-        get: operations["health_api_admin_health_get"];
+        /** Get Health */
+        get: operations["get_health_api_admin_health_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -227,6 +249,26 @@ export interface paths {
          * @description From now on nobody gets it; 409 `answers_running` where it is not said what becomes of those being written.
          */
         post: operations["unload_model_api_admin_models__name__unload_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Settings
+         * @description They are read once, at the start.
+         */
+        get: operations["get_settings_api_admin_settings_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1232,12 +1274,39 @@ export interface components {
              */
             user_name?: string | null;
         };
-        /** Backup */
-        Backup: {
-            /** File */
-            file: string;
+        /** BackupView */
+        BackupView: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Name */
+            name: string;
             /** Size Bytes */
             size_bytes: number;
+        };
+        /** BackupsView */
+        BackupsView: {
+            /** Database */
+            database: string;
+            /** Folder */
+            folder: string | null;
+            /**
+             * Is Possible
+             * @description PostgreSQL is backed up by its own tools.
+             */
+            is_possible: boolean;
+            /**
+             * Items
+             * @description The newest first.
+             */
+            items: components["schemas"]["BackupView"][];
+            /**
+             * Kept
+             * @description How many; with one more, the oldest goes.
+             */
+            kept: number;
         };
         /** CastVote */
         CastVote: {
@@ -1626,8 +1695,15 @@ export interface components {
             /** Database Bytes */
             database_bytes: number | null;
             /**
+             * Disk Free Bytes
+             * @description Where the home folder is.
+             */
+            disk_free_bytes: number | null;
+            /** Free Memory Bytes */
+            free_memory_bytes: number;
+            /**
              * Memory Bytes
-             * @description Of the server's process, without the engine.
+             * @description Resident, of the server's process, without the engines.
              */
             memory_bytes: number | null;
             /** Models */
@@ -1872,14 +1948,44 @@ export interface components {
             /** @description In place of all that were set before. */
             parameters?: components["schemas"]["Parameters"] | null;
         };
-        /** ModelHealth */
+        /**
+         * ModelHealth
+         * @description The engine's own counters are of its last heartbeat, and grow from its worker's start.
+         */
         ModelHealth: {
+            /**
+             * Blocks Cached
+             * @description That hold a reusable prefix and can be evicted.
+             */
+            blocks_cached: number;
+            /** Blocks Free */
+            blocks_free: number;
+            /**
+             * Blocks Total
+             * @description Of its cache.
+             */
+            blocks_total: number;
+            /** Generated Tokens */
+            generated_tokens: number;
+            /** Is Default */
+            is_default: boolean;
+            /**
+             * Memory Bytes
+             * @description Resident, of its worker.
+             */
+            memory_bytes: number | null;
             /** Name */
             name: string;
+            /** Prompt Tokens */
+            prompt_tokens: number;
             /** Reason */
             reason: string | null;
+            /** Running */
+            running: number;
             /** State */
             state: string;
+            /** Waiting */
+            waiting: number;
         };
         /** ModelOut */
         ModelOut: {
@@ -2485,6 +2591,38 @@ export interface components {
              */
             version: string | null;
         };
+        /** SettingView */
+        SettingView: {
+            /** Description */
+            description: string;
+            /**
+             * Is Secret
+             * @description The value is not told; it says only what there is.
+             */
+            is_secret: boolean;
+            /** Name */
+            name: string;
+            /**
+             * Source
+             * @description "default", "option", "environment", or the path of a file.
+             */
+            source: string;
+            /**
+             * Value
+             * @description As it would be written in the file; null where there is none.
+             */
+            value: string | null;
+        };
+        /** SettingsView */
+        SettingsView: {
+            /**
+             * File
+             * @description Where they can be changed for good.
+             */
+            file: string;
+            /** Items */
+            items: components["schemas"]["SettingView"][];
+        };
         /** Setup */
         Setup: {
             /** Email */
@@ -2775,7 +2913,36 @@ export interface operations {
             };
         };
     };
-    back_up_api_admin_backup_post: {
+    list_backups_api_admin_backups_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    back_up_api_admin_backups_post: {
         parameters: {
             query?: never;
             header?: never;
@@ -2790,8 +2957,66 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Backup"];
+                    "application/json": components["schemas"]["BackupView"];
                 };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    download_backup_api_admin_backups__name__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    delete_backup_api_admin_backups__name__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The error envelope */
             default: {
@@ -2867,7 +3092,7 @@ export interface operations {
             };
         };
     };
-    health_api_admin_health_get: {
+    get_health_api_admin_health_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -3139,6 +3364,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServedModelsView"];
+                };
+            };
+            /** @description The error envelope */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_settings_api_admin_settings_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsView"];
                 };
             };
             /** @description The error envelope */
@@ -3486,9 +3740,9 @@ export interface operations {
     };
     export_conversation_api_conversations__conversation_id__export_get: {
         parameters: {
-            query: {
+            query?: {
                 /** @description json has all branches. */
-                format: "markdown" | "json" | "html";
+                format?: "markdown" | "json" | "html";
                 /** @description Any message: the branch last written below it. */
                 leaf?: string | null;
                 /** @description With what the model thought; json always has it. */

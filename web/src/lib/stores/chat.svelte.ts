@@ -44,7 +44,8 @@ export class Chat {
   });
 
   get model(): string | null {
-    return this.conversation?.model ?? models.current;
+    const own = this.conversation?.model ?? null; // which may have been unloaded: the server then takes the default
+    return own === null || models.knows(own) || !models.items.length ? (own ?? models.current) : models.default;
   }
 
   get parameters(): Parameters {

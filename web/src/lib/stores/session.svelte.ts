@@ -26,6 +26,11 @@ class Session {
     return this.state?.user ?? null;
   }
 
+  /** Guests talk; what goes out of the server is for the others. */
+  get canShare(): boolean {
+    return (this.state?.sharing ?? false) && this.user?.role !== 'guest';
+  }
+
   async load(): Promise<void> {
     try {
       const state = await this.#ask();

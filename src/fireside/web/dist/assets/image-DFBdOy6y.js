@@ -1,1 +1,0 @@
-import{t as e}from"./talk-Ki5FS4Fl.js";e(e=>{let t=new Image;return t.referrerPolicy=`no-referrer`,t.alt=e.kind===`image`?e.alt:``,t.style.cssText=`display: block; max-width: 100%; height: auto;`,document.body.style.margin=`0`,document.body.replaceChildren(t),new Promise((n,r)=>{t.onload=()=>n(t),t.onerror=()=>r(Error(``)),t.src=e.source})});
