@@ -77,7 +77,8 @@ async def test_sides_are_shuffled_and_their_order_tells_nothing(bob: Giver, monk
     for name, shuffle in (("as asked", lambda hows: None), ("turned", lambda hows: hows.reverse())):
         monkeypatch.setattr(comparisons, "_shuffle", shuffle)
         begun = await bob.compare(answer, "tiny", "other")
-        assert begun["left"]["id"] < begun["right"]["id"]
+        made = [message["id"] for message in (await bob.get(f"conversations/{conversation}"))["messages"]]
+        assert made[-2:] == [begun["left"]["id"], begun["right"]["id"]]
         left[name] = (await bob.message(conversation, begun["left"]["id"]))["content"]
     assert left == {"as asked": "Hello there.", "turned": "From the other one."}
 
