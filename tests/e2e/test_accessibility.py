@@ -41,11 +41,13 @@ ROUTES = (
     "/settings/archive",
     "/settings/security",
     "/settings/keys",
+    "/settings/feedback",
+    "/settings/leaderboard",
     "/admin",
     "/admin/log",
     MISSING,
 )
-DOORS = ("/", "/join", "/join#token", "/setup#token", "/reset#token")
+DOORS = ("/", "/join", "/join#token", "/setup#token", "/reset#token", "/continue#token")
 
 # (theme, window, rules): whatever can go wrong in two of language, theme and width at once is met.
 WAYS: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
@@ -55,12 +57,14 @@ WAYS: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
 
 # Whatever can be seen, and reaches out of the window where nothing scrolls sideways.
 REACHING_OUT = """() => {
-  const scrolls = element => element && (['auto', 'scroll'].includes(getComputedStyle(element).overflowX) || scrolls(element.parentElement));
+  const scrolls = element => element &&
+    (['auto', 'scroll'].includes(getComputedStyle(element).overflowX) || scrolls(element.parentElement));
   return [...document.querySelectorAll('main *, header *, form *, footer *')].filter(element => {
     const { left, right, width, height } = element.getBoundingClientRect();
     const style = getComputedStyle(element);
-    const isSeen = width > 1 && height > 1 && style.visibility === 'visible' && style.clipPath === 'none' && !element.closest('.unseen, svg, math');
-    return isSeen && (right > innerWidth + 1 || left < -1) && !scrolls(element.parentElement);
+    const isSeen = width > 1 && height > 1 && style.visibility === 'visible' && style.clipPath === 'none';
+    if (!isSeen || element.closest('.unseen, svg, math')) return false;
+    return (right > innerWidth + 1 || left < -1) && !scrolls(element.parentElement);
   }).map(element => element.outerHTML.slice(0, 120));
 }"""
 
@@ -176,7 +180,9 @@ def test_every_door(site: Site, signed_in: dict[str, Any], new_page: Callable[..
         check_reflow(page)
 
 
-def test_what_opens_over_a_page(site: Site, signed_in: dict[str, Any], new_page: Callable[..., Page], chat: str) -> None:
+def test_what_opens_over_a_page(
+    site: Site, signed_in: dict[str, Any], new_page: Callable[..., Page], chat: str
+) -> None:
     page = new_page(storage_state=signed_in, reduced_motion="reduce")
     page.goto(site.url + chat)
     ways = [("light", WIDE, ALL), ("contrast", WIDE, ENHANCED), ("dark", PHONE, COLOURS)]

@@ -23,9 +23,10 @@ FOCUS = """() => {
   const name = element.getAttribute('aria-label') || element.labels?.[0]?.innerText || element.innerText || '';
   return {
     name: name.trim(),
-    isClear: !!above && (element.contains(above) || above.contains(element) || element.closest('label')?.contains(above) === true),
+    isClear: !!above && [element, element.closest('label')].some(one => one && (one.contains(above) || above.contains(one))),
     // The composer's own frame shows the focus of the field in it.
-    isShown: element.id === 'composer' || (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2) || element.matches('.turn, input[type=radio]'),
+    isShown: (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2)
+      || element.matches('#composer, .turn, input[type=radio]'),
     html: element.outerHTML.slice(0, 160),
   };
 }"""
@@ -65,7 +66,11 @@ def test_from_the_first_start_to_the_settings_by_keyboard(empty_site: Site, new_
     tab_to(page, "Answer again", key="Shift+Tab")
     page.keyboard.press("Enter")
     answered(page, "Blue.")
-    tab_to(page, "Previous version", key="Shift+Tab" if page.evaluate("document.activeElement !== document.body") else "Tab")
+    tab_to(
+        page,
+        "Previous version",
+        key="Shift+Tab" if page.evaluate("document.activeElement !== document.body") else "Tab",
+    )
     page.keyboard.press("Enter")
     answered(page, "Red.")
 

@@ -45,7 +45,7 @@ def over_budget(report: dict[str, Any]) -> list[str]:
         for name, category in report["categories"].items()
     }
     limits: list[tuple[str, float, bool]] = [
-        ("requests", count := len({item['url'] for item in requests}), count <= REQUESTS),
+        ("requests", count := len({item["url"] for item in requests}), count <= REQUESTS),
         ("bytes", size := sum(item["transferSize"] for item in requests), size <= BYTES),
         ("LCP", lcp := audits["largest-contentful-paint"]["numericValue"], lcp <= LCP),
         ("TBT", tbt := audits["total-blocking-time"]["numericValue"], tbt <= TBT),
