@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import EnvSettingsSource
 
@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, env_ignore_empty=True, env_parse_none_str="none", extra="forbid", frozen=True
     )
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
     # Where
     host: str = Field("127.0.0.1", min_length=1, description="Address the server binds to.")
@@ -143,6 +145,10 @@ class Settings(BaseSettings):
                 )
         return value
 
+    def source_of(self, name: str) -> str:
+        """Where a setting comes from: "default", "option", "environment", or the path of a file."""
+        return self._sources.get(name, "default")
+
     @property
     def models_dir(self) -> Path:
         return self.home / "models"
@@ -198,7 +204,7 @@ def load_settings(directory: Path | None = None, **overrides: Any) -> Settings:
         raise SettingsError(f"{home_path}: home cannot be set in the file that is found through it; set FIRESIDE_HOME")
 
     try:
-        return Settings(**(at_home | local | variables | given))
+        settings = Settings(**(at_home | local | variables | given))
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
@@ -211,6 +217,9 @@ def load_settings(directory: Path | None = None, **overrides: Any) -> Settings:
         value = "" if key in ("api_keys", "database_url") else f", not {first['input']!r}"
         reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise SettingsError(f"{where} {reason}{value}") from None
+    layers = ((at_home, str(home_path)), (local, str(local_path)), (variables, "environment"), (given, "option"))
+    settings._sources.update({key: source for layer, source in layers for key in layer})
+    return settings
 
 
 def _from_environment() -> dict[str, Any]:

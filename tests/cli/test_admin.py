@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import stat
 import urllib.error
 import urllib.request
+from contextlib import closing
 from http.cookiejar import CookieJar
 from json import dumps, loads
 from pathlib import Path
@@ -119,3 +121,31 @@ def test_a_database_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
             result.stderr
             == f"fireside: the database {tmp_path / 'fireside.db'} cannot be used: file is not a database\n"
         )
+
+
+def test_feedback_as_lines_to_train_on(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.jsonl"
+    assert fireside("admin", "export-feedback", home=tmp_path).stdout == ""  # and makes the tables
+    with closing(sqlite3.connect(tmp_path / "fireside.db")) as connection, connection:
+        for table, values in {
+            "users": ("u", 0, "ada@example.com", "Ada", "x", "admin", None, "", "{}", None),
+            "feedback_consents": ("p", 0, "u", True, 0),
+            "conversations": (1, "c", 0, 0, "u", None, "", False, None, "{}", None, None, None),
+        }.items():
+            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+        for number, (id, parent, role) in enumerate((("q", None, "user"), ("a", "q", "assistant"))):
+            connection.execute(
+                "INSERT INTO messages (number, id, parent_id, role, content, created_at, conversation_id,"
+                " status, is_blind) VALUES (?, ?, ?, ?, ?, 0, 'c', 'complete', 0)",
+                (number, id, parent, role, f"of {role}"),
+            )
+        connection.execute(
+            "INSERT INTO feedback VALUES ('f', 0, 0, 'u', 'c', 'rating', 'a', NULL, 'up', '[]', '', '', 1)"
+        )
+    written = fireside("admin", "export-feedback", "--format", "kto", "--output", str(path), home=tmp_path)
+    assert (written.returncode, written.stdout, stat.S_IMODE(path.stat().st_mode)) == (0, "", 0o600), written.stderr
+    row = loads(path.read_text())
+    assert row["prompt"] == [{"role": "user", "content": "of user"}] and row["label"] is True
+    assert (row["completion"], row["provenance"]["person"]) == ([{"role": "assistant", "content": "of assistant"}], "p")
+    again = fireside("admin", "export-feedback", "--output", str(path), home=tmp_path)
+    assert again.returncode == 1 and again.stderr == f"fireside: {path} cannot be written: File exists\n"

@@ -72,7 +72,9 @@ def browser() -> Iterator[Browser]:
 def serving(**others: Scripted) -> Iterator[Site]:
     """others: more models, by name."""
     model = Model()
-    app = scripted_app(Scripted(answer=model), others=others)
+    app = scripted_app(
+        Scripted(answer=model), others=others, library={"second": Scripted(answer=says("I am the second."))}
+    )
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager

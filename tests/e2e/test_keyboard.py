@@ -23,7 +23,7 @@ FOCUS = """() => {
   const name = element.getAttribute('aria-label') || element.labels?.[0]?.innerText || element.innerText || '';
   return {
     name: name.trim(),
-    isClear: !!above && [element, element.closest('label')].some(one => one && (one.contains(above) || above.contains(one))),
+    isClear: !!above && [element, element.closest('label')].some(one => one?.contains(above) || above.contains(one)),
     // The composer's own frame shows the focus of the field in it.
     isShown: (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2)
       || element.matches('#composer, .turn, input[type=radio]'),

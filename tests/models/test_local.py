@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from fireside.errors import ModelError
 from fireside.models.local import DamagedModel, LocalModel, list_models, open_model, resolve_model
 from fireside.models.names import is_model_name
 from fireside.settings import Settings
+from tests.engine.tiny_model import write_tiny_model
+from tests.models.test_adapter import edit, write_adapter
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -278,3 +281,24 @@ def test_model_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "a\\b", ".hidden", "a\n", "x.gguf", "~", "a" * 101])
 def test_what_cannot_be_a_name(name: str) -> None:
     assert not is_model_name(name)
+
+
+def test_the_version_is_that_of_the_weights(tmp_path: Path) -> None:
+    first = write_folder(tmp_path / "first")
+    shutil.copytree(first, tmp_path / "copy")
+    version = open_model(first).version()
+    assert len(version) == 64 and open_model(tmp_path / "copy").version() == version
+    weights = tmp_path / "copy" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert open_model(tmp_path / "copy").version() != version
+
+
+def test_another_base_is_another_version(tmp_path: Path) -> None:
+    base = write_tiny_model(tmp_path / "base")
+    write_adapter(base, tmp_path / "tuned")
+    edit(tmp_path / "tuned", base_model_name_or_path="base")
+    before = open_model(tmp_path / "tuned", models_dir=tmp_path).version()
+    write_tiny_model(tmp_path / "base", seed=1)
+    assert open_model(tmp_path / "tuned", models_dir=tmp_path).version() != before

@@ -15,6 +15,7 @@ from fireside.server.body import BoundedRoute
 from fireside.server.page import PAGE_PATHS
 from tests.server.scripted_app import Scripted, scripted_app
 
+SHARED = "/s/{token:path}"
 KEYS = ("correct-horse", "battery-staple")
 
 
@@ -63,6 +64,9 @@ async def test_every_route_refuses_a_missing_and_a_wrong_key(app: FastAPI, http:
             if path in OPEN_PATHS | {"/assets/flame.svg", *PAGE_PATHS}:
                 assert response.status_code == 200, (method, path)
                 continue
+            if path == SHARED:  # whose secret is in the link: tests/server/sharing
+                assert response.status_code == 404
+                continue
             if path.startswith("/api/"):  # which no key opens: tests/server/accounts/test_strangers.py
                 assert (response.status_code == 200) == ((method, path) == ("GET", "/api/session")), (method, path)
                 continue
@@ -88,7 +92,7 @@ async def test_odd_paths_are_no_way_around(http: httpx.AsyncClient, path: str) -
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
 async def test_each_key_opens_every_route(app: FastAPI, http: httpx.AsyncClient, key: str, scheme: str) -> None:
     for method, path in routes(app):
-        if path.startswith("/api/"):
+        if path.startswith("/api/") or path == SHARED:
             continue
         response = await http.request(method, path, headers={"Authorization": f"{scheme} {key}"})
         assert response.status_code in (200, 400), (method, path)

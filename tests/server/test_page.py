@@ -80,6 +80,36 @@ async def test_the_page_may_run_its_own_script_and_no_other(http: httpx.AsyncCli
     assert not re.search(r" on\w+=", response.text)
 
 
+@pytest.mark.parametrize(("name", "images"), [("frame.html", {"data:"}), ("image.html", {"http:", "https:"})])
+async def test_frames_are_nobodys_and_reach_nothing(http: httpx.AsyncClient, name: str, images: set[str]) -> None:
+    response = await http.get(f"/assets/{name}")
+    assert response.headers["cache-control"] == "no-cache" and response.headers["x-frame-options"] == "SAMEORIGIN"
+    policy = {
+        directive: set(values)
+        for directive, *values in map(str.split, response.headers["content-security-policy"].split(";"))
+    }
+    assert policy == {
+        "sandbox": {"allow-scripts"},
+        "default-src": {"'none'"},
+        "script-src": {"'self'"},
+        "style-src": {"'unsafe-inline'"},
+        "img-src": images,
+        "base-uri": {"'none'"},
+        "form-action": {"'none'"},
+        "frame-ancestors": {"'self'"},
+    }
+    (script,) = re.findall(r'<script type="module" crossorigin src="(/assets/[^"]+)"></script>', response.text)
+    # Without an origin, the frame asks for its script as another site would.
+    module = await http.get(script, headers={"Origin": "null"})
+    assert module.headers["access-control-allow-origin"] == "*" and "set-cookie" not in module.headers
+
+
+async def test_the_page_fetches_nothing_from_elsewhere_and_frames_its_own(http: httpx.AsyncClient) -> None:
+    policy = (await http.get("/")).headers["content-security-policy"]
+    assert "img-src 'self' data: blob:;" in policy and "frame-src 'self';" in policy
+    assert "http" not in policy and "*" not in policy
+
+
 async def test_paths_of_the_page_are_not_those_of_the_interface(http: httpx.AsyncClient) -> None:
     assert not any(path.startswith(("/v1", "/api")) for path in PAGE_PATHS)
     for path in ("/api/nothing", "/v1/nothing", "/c", "/settings/a/b", "/nothing"):
@@ -123,8 +153,8 @@ async def test_no_browser_is_held_on_an_old_version(http: httpx.AsyncClient) -> 
     response = await http.get("/sw.js")
     assert response.headers["cache-control"] == "no-cache"
     assert response.headers["content-type"] == "text/javascript; charset=utf-8"
-    kept = re.findall(r"`(/(?:assets/[\w.-]+)?)`", response.text)
-    assert "/" in kept and set(re.findall(r'(?:src|href)="(/assets/[^"]+)"', (await http.get("/")).text)) <= set(kept)
+    kept = re.findall(r"/assets/[\w.-]+", response.text)
+    assert set(re.findall(r'(?:src|href)="(/assets/[^"]+)"', (await http.get("/")).text)) <= set(kept)
     for path in kept:
         assert (await http.get(path)).status_code == 200
 

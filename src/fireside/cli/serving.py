@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from fireside.server.deps import Context
 
 _BACKLOG = 2048
+_FILES = 8192
 
 
 def run_server(settings: Settings) -> None:
     """Serves until Ctrl-C or SIGTERM. Raises `FiresideError` if it cannot begin to."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways of being told to stop are one
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    _allow_many_files()
     with bind(settings.host, settings.port) as listener:  # first: a taken port is no reason to fetch and load a model
         prepare_home(settings)
         model = _first_model(settings)
@@ -52,6 +54,17 @@ def run_server(settings: Settings) -> None:
                 runner.run(_serve(model, settings, listener))
         except KeyboardInterrupt:  # uvicorn passes the signal on once it has shut down
             typer.echo("Fireside has stopped.", err=True)
+
+
+def _allow_many_files() -> None:
+    """A connection is a file, and shells give 1,024."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _first_model(settings: Settings) -> LocalModel:
@@ -72,7 +85,7 @@ async def _serve(model: LocalModel, settings: Settings, listener: socket.socket)
     try:
         server, context = await asyncio.to_thread(_build_server, model, engine, settings)
         # The app's own start finds it open and taken; here a failure is one sentence.
-        await context.database.open()
+        await context.database.open(apart=True)
         await context.database.take()
     except BaseException:
         await engine.close()

@@ -28,6 +28,7 @@ from fireside.server.feedback import admin_routes as feedback_admin
 from fireside.server.feedback import routes as feedback
 from fireside.server.metrics import MetricsMiddleware
 from fireside.server.moving import routes as moving
+from fireside.server.operation import routes as operation
 from fireside.server.registry import ModelRegistry, open_models
 from fireside.server.serving import routes as serving
 from fireside.server.serving.library import Library
@@ -49,6 +50,7 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None, lib
         async with AsyncExitStack() as stack:
             stack.push_async_callback(context.database.close)
             await context.database.open()
+            stack.push_async_callback(context.watch.close)
             stack.push_async_callback(context.models.close)
             await context.models.start()
             stack.push_async_callback(context.runs.close)
@@ -91,6 +93,7 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None, lib
         prompts.router,
         chat_models.router,
         serving.router,
+        operation.router,
         feedback.router,
         feedback_admin.router,
         sharing.router,

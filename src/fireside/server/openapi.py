@@ -40,7 +40,7 @@ def describe(app: FastAPI, *, extra_models: list[type[BaseModel]]) -> None:
             components["schemas"] = {**defined["$defs"], **components.get("schemas", {})}
             components["securitySchemes"] = {
                 "key": {"type": "http", "scheme": "bearer"},
-                "session": {"type": "apiKey", "in": "cookie", "name": cookies.name_of("http")},
+                "session": {"type": "apiKey", "in": "cookie", "name": cookies.name_of("http", "")},
             }
             for path, operations in schema["paths"].items():
                 for method, operation in operations.items():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from pathlib import Path
+from datetime import timedelta
 
 import httpx
 from fastapi import FastAPI
 
-from fireside import __version__
-from fireside.server.accounts.tables import Role
+from fireside.server.accounts.tables import AuditEntry, Role
+from fireside.server.db.base import now
 from tests.server.accounts.people import (
     PASSWORD,
     browser,
@@ -134,23 +133,49 @@ async def test_what_is_written_down(app: FastAPI) -> None:
     assert (changed["detail"], changed["user_id"]) == ({"role": "guest"}, (await row_of(app, "Ada")).id)
 
 
-async def test_health(app: FastAPI) -> None:
+async def test_who_is_seen_and_has_keys(app: FastAPI) -> None:
     ada = await set_up(app)
-    health = (await ada.get("/api/admin/health")).json()
-    assert health["version"] == __version__
-    assert health["models"] == [{"name": "tiny", "state": "ready", "reason": None}]
-    assert health["database_bytes"] > 10_000 and health["memory_bytes"] > 10_000_000
+    bob = await join(app, "Bob")
+    keys = [(await bob.post("/api/keys", json={"name": name})).json() for name in ("one", "two")]
+    await bob.delete(f"/api/keys/{keys[0]['id']}")
+    listed = (await ada.get("/api/admin/users")).json()["items"]
+    assert [(user["name"], user["keys"], user["last_seen_at"] is not None) for user in listed] == [
+        ("Bob", 1, True),
+        ("Ada", 0, True),
+    ]
+    await bob.delete("/api/session")
+    assert (await ada.get("/api/admin/users")).json()["items"][0]["last_seen_at"] is None
 
 
-async def test_a_backup_can_be_opened(app: FastAPI, tmp_path: Path) -> None:
+async def test_the_log_is_searched_by_person_and_action(app: FastAPI) -> None:
     ada = await set_up(app)
-    response = await ada.post("/api/admin/backup")
-    if not context_of(app).database.is_sqlite:
-        assert code_of(response) == (409, "no_backup") and "pg_dump" in response.text
-        return
-    body = response.json()
-    path = tmp_path / "backups" / body["file"]
-    assert path.stat().st_size == body["size_bytes"]
-    with sqlite3.connect(path) as copy:
-        assert copy.execute("SELECT name FROM users").fetchall() == [("Ada",)]
-    copy.close()
+    bob = await join(app, "Bob")
+    await join(app, "Eve")
+    id = (await row_of(app, "Bob")).id
+    await ada.patch(f"/api/admin/users/{id}", json={"role": "guest"})
+
+    async def found(**query: str) -> list[tuple[str, str | None, str | None]]:
+        items = (await ada.get("/api/admin/audit", params=query)).json()["items"]
+        return [(item["action"], item["user_name"], item["target_name"]) for item in items]
+
+    assert await found(q="BOB@") == [("user_changed", "Ada", "Bob"), ("sign_up", "Bob", None)]
+    assert await found(action="sign_up") == [("sign_up", "Eve", None), ("sign_up", "Bob", None)]
+    assert await found(q="bob", action="user_changed") == [("user_changed", "Ada", "Bob")]
+    assert await found(q="%") == await found(action="nothing") == []
+    first = (await ada.get("/api/admin/audit", params={"q": "bob", "limit": 1})).json()
+    assert [entry for entry in await found(q="bob", cursor=first["next_cursor"])] == [("sign_up", "Bob", None)]
+    assert (await ada.get("/api/admin/audit", params={"action": "x'"})).status_code == 400
+    await bob.delete("/api/session")
+
+
+async def test_what_is_old_is_forgotten(app: FastAPI) -> None:
+    ada = await set_up(app)
+    async with context_of(app).database.session() as session:
+        for days in (400, 364):
+            session.add(AuditEntry(action=f"of_{days}", created_at=now() - timedelta(days=days)))
+    async with context_of(app).accounts.pruned():
+        for _ in range(200):
+            if "of_400" not in (actions := await audit_of(ada)):
+                break
+            await asyncio.sleep(0.01)
+    assert actions.count("of_400") == 0 and actions.count("of_364") == 1

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from fireside.server.accounts.profile import MAX_KEYS
 from fireside.server.accounts.tables import ApiKey, Role, User
 from fireside.server.db.base import now
-from tests.server.accounts.people import browser, code_of, context_of, join, set_up
+from tests.server.accounts.people import PASSWORD, browser, code_of, context_of, join, row_of, set_up
 
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -120,3 +120,21 @@ async def test_what_tells_of_the_server_is_for_administrators(app: FastAPI) -> N
         assert (await admin.get(path)).status_code == 200
         assert (await guest.get(path)).status_code == 403
     assert (await guest.get("/v1/models")).status_code == 200
+
+
+async def test_a_new_password_by_a_link_revokes_keys(app: FastAPI) -> None:
+    """Who forgot a password may have lost more; who knows it changes it without that."""
+    ada = await set_up(app)
+    bob = await join(app, "Bob")
+    key = (await bob.post("/api/keys", json={"name": "laptop"})).json()["key"]
+    program = {"Authorization": f"Bearer {key}"}
+    changed = await bob.patch("/api/me", json={"old_password": PASSWORD, "password": PASSWORD + "!"})
+    assert changed.status_code == 200
+    assert (await browser(app).get("/v1/models", headers=program)).status_code == 200
+    link = (await ada.post(f"/api/admin/users/{(await row_of(app, 'Bob')).id}/reset")).json()
+    token = link["path"].partition("#")[2]
+    response = await browser(app).post("/api/reset", json={"token": token, "password": "another long password"})
+    assert response.status_code == 200, response.text
+    assert (await browser(app).get("/v1/models", headers=program)).status_code == 401
+    entry = (await ada.get("/api/admin/audit")).json()["items"][0]
+    assert (entry["action"], entry["detail"]) == ("password_reset", {"keys_revoked": 1})

@@ -58,7 +58,7 @@ async def test_a_new_password_signs_everybody_else_out(app: FastAPI) -> None:
     ada = await set_up(app)
     other = await sign_in(app, "Ada")
     stolen = browser(app)
-    stolen.cookies["fireside_session"] = ada.cookies["fireside_session"]
+    stolen.cookies["fireside_session_8000"] = ada.cookies["fireside_session_8000"]
     body = {"old_password": PASSWORD, "password": NEW}
     assert (await ada.patch("/api/me", json=body)).status_code == 200
     assert await is_signed_in(ada)

@@ -38,7 +38,7 @@ async def test_secrets_are_in_no_log_and_no_row(
         answers += [await ada.get(f"/api/admin/{path}") for path in ("audit", "invitations", "health")]
         answers.append(await browser(app).post("/api/session", content=b'{"password": "unfinished-secret'))
         answers.append(await ada.get("/v1/models", headers={"Authorization": f"Bearer {key}x"}))
-        cookies = [client.cookies["fireside_session"] for client in (ada, bob)]
+        cookies = [client.cookies["fireside_session_8000"] for client in (ada, bob)]
     secrets = [setup, invited, reset, key, PASSWORD, "a new pass phrase", "sw0rdfish", "unfinished-secret", *cookies]
     secrets.append("key-of-the-settings")
     connection = sqlite3.connect(tmp_path / "fireside.db")

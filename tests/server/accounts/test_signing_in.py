@@ -32,7 +32,14 @@ WRONG = CREDENTIALS | {"password": "wrong"}
 async def test_the_first_start_makes_one_administrator(app: FastAPI) -> None:
     ada, eve = browser(app), browser(app)
     before = (await ada.get("/api/session")).json()
-    assert before == {"user": None, "needs_setup": True, "sign_up": "invitation", "version": None, "locale": None}
+    assert before == {
+        "user": None,
+        "needs_setup": True,
+        "sign_up": "invitation",
+        "sharing": True,
+        "version": None,
+        "locale": None,
+    }
     token = await context_of(app).accounts.new_setup_token()
     wrong = await eve.post("/api/setup", json=person("Eve", token="wrong"))
     assert code_of(wrong) == (404, "link_not_found")
@@ -60,7 +67,7 @@ async def test_signing_in_and_out(app: FastAPI) -> None:
     response = await ada.post("/api/session", json=CREDENTIALS | {"email": " ADA@example.com "})
     assert response.status_code == 200
     cookie = response.headers["set-cookie"].lower()
-    assert cookie.startswith("fireside_session=") and "httponly" in cookie and "samesite=lax" in cookie
+    assert cookie.startswith("fireside_session_8000=") and "httponly" in cookie and "samesite=lax" in cookie
     assert "path=/" in cookie and "secure" not in cookie and "domain" not in cookie
     assert (await ada.get("/api/session")).json()["user"]["name"] == "Ada"
     kept = dict(ada.cookies)
@@ -78,7 +85,7 @@ async def test_over_https_no_other_host_can_set_the_cookie(app: FastAPI) -> None
     assert cookie.startswith("__Host-fireside_session=") and "; Secure" in cookie and "Domain" not in cookie
     assert await is_signed_in(ada)
     other = browser(app, base_url="https://chat.example.com")
-    other.cookies["fireside_session"] = ada.cookies["__Host-fireside_session"]  # as a subdomain could set it
+    other.cookies["fireside_session_8000"] = ada.cookies["__Host-fireside_session"]  # as a subdomain could set it
     assert not await is_signed_in(other)
 
 
@@ -86,23 +93,23 @@ async def test_a_session_that_was_planted_is_not_the_one_that_signs_in(app: Fast
     """Session fixation: somebody else knows the cookie that a browser comes with."""
     await set_up(app)
     eve = await join(app, "Eve")
-    for planted in ("made-up", eve.cookies["fireside_session"]):
+    for planted in ("made-up", eve.cookies["fireside_session_8000"]):
         ada = browser(app)
-        ada.cookies.set("fireside_session", planted, domain="localhost.local")
+        ada.cookies.set("fireside_session_8000", planted, domain="localhost.local")
         response = await ada.post("/api/session", json=CREDENTIALS)
-        given = response.cookies["fireside_session"]
+        given = response.cookies["fireside_session_8000"]
         assert response.status_code == 200 and given != planted
         attacker = browser(app)
-        attacker.cookies["fireside_session"] = planted
+        attacker.cookies["fireside_session_8000"] = planted
         assert not await is_signed_in(attacker)
 
 
 async def test_every_sign_in_has_a_token_of_its_own(app: FastAPI) -> None:
     await set_up(app)
     first, second = await sign_in(app, "Ada"), await sign_in(app, "Ada")
-    assert first.cookies["fireside_session"] != second.cookies["fireside_session"]
+    assert first.cookies["fireside_session_8000"] != second.cookies["fireside_session_8000"]
     old = browser(app)
-    old.cookies["fireside_session"] = first.cookies["fireside_session"]
+    old.cookies["fireside_session_8000"] = first.cookies["fireside_session_8000"]
     assert (await first.post("/api/session", json=CREDENTIALS)).status_code == 200
     assert await is_signed_in(first) and await is_signed_in(second) and not await is_signed_in(old)
 
@@ -200,3 +207,25 @@ async def test_who_knows_the_password_uses_up_no_tries(app: FastAPI) -> None:
 async def test_what_is_no_address(app: FastAPI, email: str) -> None:
     response = await browser(app).post("/api/session", json=CREDENTIALS | {"email": email})
     assert response.status_code == 400 and response.json()["error"]["param"] == "email"
+
+
+async def test_two_servers_of_one_host_have_cookies_of_their_own(app: FastAPI) -> None:
+    await set_up(app)
+    jar = browser(app)  # a browser keeps no cookie for a port
+    first = await jar.post("http://localhost:8000/api/session", json=CREDENTIALS)
+    second = await jar.post("http://localhost:8001/api/session", json=CREDENTIALS)
+    third = await jar.post("http://localhost/api/session", json=CREDENTIALS)
+    names = [response.headers["set-cookie"].partition("=")[0] for response in (first, second, third)]
+    assert names == ["fireside_session_8000", "fireside_session_8001", "fireside_session"]
+    await jar.delete("http://localhost:8001/api/session")
+    assert sorted(jar.cookies) == ["fireside_session", "fireside_session_8000"]
+    assert (await jar.get("http://localhost:8000/api/me")).status_code == 200
+
+
+async def test_a_cookie_from_before_ports_were_in_its_name(app: FastAPI) -> None:
+    ada = await set_up(app)
+    old = browser(app)
+    old.cookies.set("fireside_session", ada.cookies["fireside_session_8000"], domain="localhost.local")
+    assert await is_signed_in(old)
+    assert (await old.delete("/api/session")).status_code == 204
+    assert not await is_signed_in(old) and "fireside_session" not in old.cookies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -239,7 +240,51 @@ async def test_a_person_who_is_deleted_takes_nobody_along(
     assert await _rows(app) == [2, 1, 0]
 
 
+async def test_what_is_written_for_a_person_who_is_disabled_ends(
+    ada: Person, bob: Person, app: FastAPI, script: Scripted
+) -> None:
+    script.answer = ScriptedAnswer(token_ids=[ord("x")] * 5000, delay=0.005)
+    kept = await bob.ask(await bob.converse(title="t"), "Hi")
+    await bob.post("temporary", {"messages": [{"role": "user", "content": "Hi"}]})
+    await ada.ask(await ada.converse(title="t"), "Hi")
+    async with context_of(app).database.session() as session:
+        await session.execute(update(User).where(User.name == "ada").values(role="admin"))
+        user_id = (await session.scalars(select(User.id).where(User.name == "bob"))).one()
+    await until(lambda: script.client.in_flight == 3)
+    await ada.patch(f"admin/users/{user_id}", {"disabled": True})
+    await until(lambda: script.client.in_flight == 1)  # Ada's goes on
+    await bob.get("conversations", 401)
+    await until(lambda: context_of(app).runs.find(kept["run"]["id"]) is None)
+    async with context_of(app).database.session() as session:
+        run = (await session.scalars(select(Run).where(Run.id == kept["run"]["id"]))).one()
+    assert run.status == Status.STOPPED
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if is_so():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen in ten seconds")
+
+
 # Temporary chats
+
+
+async def test_only_so_many_temporary_answers_are_kept_for_a_person(
+    ada: Person, bob: Person, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fireside.server.chat.runs.hub.MAX_TEMPORARY_KEPT", 3)
+    script.answer = says("Hi.")
+    chat = {"messages": [{"role": "user", "content": "Hi"}]}
+    other = (await bob.post("temporary", chat))["run"]["id"]
+    runs = []
+    for _ in range(5):
+        runs.append((await ada.post("temporary", chat))["run"]["id"])
+        await ada.events(runs[-1])
+    await asyncio.sleep(0.05)
+    assert [(await ada.http.get(f"/api/runs/{run}")).status_code for run in runs] == [404, 404, 200, 200, 200]
+    await bob.get(f"runs/{other}")
 
 
 async def test_a_temporary_chat_touches_no_table(ada: Person, app: FastAPI, script: Scripted) -> None:

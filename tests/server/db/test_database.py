@@ -19,13 +19,14 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import IntegrityError
 
+from fireside.server.app import create_app  # and with it all tables
 from fireside.server.db import migrations
 from fireside.server.db.base import Base, UtcDateTime, new_id, now
 from fireside.server.db.database import KEPT_BACKUPS, Database, DatabaseError
-from fireside.server.deps import Context  # and with it all tables
+from tests.cli.programs import environment
 from tests.server.databases import why_no_postgresql
 
-assert Context
+assert create_app
 
 
 async def version_of(database: Database) -> str | None:
@@ -342,3 +343,30 @@ def test_times_come_back_to_the_microsecond(moment: datetime) -> None:
     assert column.process_result_value(stored, dialect) == moment
     with pytest.raises(ValueError, match="zone"):
         column.process_bind_param(moment.replace(tzinfo=None), dialect)
+
+
+async def test_in_a_process_of_its_own(empty_database: str, tmp_path: Path) -> None:
+    """What a server starts with; Alembic stays out of its memory. A refusal is as it would be here."""
+    code = """
+import asyncio, sys
+from fireside.server.db.database import Database, DatabaseError
+async def main():
+    database = Database(sys.argv[1])
+    try:
+        await database.open(apart=True)
+    except DatabaseError as error:
+        print(error)
+    await database.close()
+asyncio.run(main())
+assert "alembic" not in sys.modules
+"""
+    run, here = [sys.executable, "-c", code, empty_database], environment(tmp_path)
+    assert await asyncio.to_thread(subprocess.check_output, run, cwd=tmp_path, env=here) == b""
+    database = Database(empty_database)
+    assert await version_of(database) == migrations.HEAD
+    async with database.session() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert b"newer Fireside (tables 9999): update this one" in await asyncio.to_thread(
+        subprocess.check_output, run, env=here
+    )
+    await database.close()

@@ -17,11 +17,12 @@ from fireside.assistant.text import ChatPrompt
 from fireside.data.config import SourceConfig
 from fireside.data.documents import Conversation
 from fireside.data.sources import read_source
+from fireside.models.local import GenerationDefaults
 from fireside.server.feedback import export as exporting
 from fireside.server.feedback.export import export
 from tests.server.chat.people import person
 from tests.server.feedback.conftest import Giver
-from tests.server.scripted_app import Scripted, byte_tokenizer, says, scripted_app
+from tests.server.scripted_app import IM_END, Scripted, byte_tokenizer, says, scripted_app
 
 PROMPT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 
@@ -34,8 +35,9 @@ def bare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "provenance"} for row in rows]
 
 
-async def test_thumbs(ada: Giver, bob: Giver, script: Scripted) -> None:
+async def test_thumbs(ada: Giver, bob: Giver, script: Scripted, app: FastAPI) -> None:
     await bob.consent()
+    app.state.context.models.default.defaults = GenerationDefaults((IM_END,), temperature=0.1, top_p=0.9)
     conversation = await bob.converse(parameters={"temperature": 0.5})
     question, first = await bob.asked(conversation, "Why?")
     script.answer = says("Second.")
@@ -52,7 +54,7 @@ async def test_thumbs(ada: Giver, bob: Giver, script: Scripted) -> None:
         "comment": "Nice", "given_at": record["changed_at"], "path": [question["id"]],
         "answer": {
             "message": first["id"], "model": "tiny", "model_version": "weights of tiny",
-            "parameters": {"temperature": 0.5},
+            "parameters": {"temperature": 0.5, "top_p": 0.9},
         },
     }  # fmt: skip
     assert bare(await ada.export("kto")) == [

@@ -63,6 +63,9 @@ async def test_two_at_once_and_again_after_a_restart(tmp_path: Path) -> None:
         assert (await ada.patch("/api/admin/models/two", json={"is_default": True})).status_code == 200
     assert remembered_default(settings) == "two" and _first_model(settings).name == "two"
     assert remembered_default(settings.model_copy(update={"model": "else"})) is None
+    given = settings.model_copy()
+    given._sources = {"model": "option"}  # fireside serve --model one
+    assert remembered_default(given) is None and _first_model(given).name == "one"
 
     again = create_app(settings)
     async with again.router.lifespan_context(again):

@@ -14,6 +14,8 @@ from fastapi import FastAPI
 
 from fireside.engine.client import EngineState
 from fireside.models.local import DamagedModel
+from fireside.server.serving.served import ServedModels
+from fireside.settings import Settings
 from tests.server.accounts.people import code_of, context_of, join, set_up, sign_in
 from tests.server.chat.people import Person
 from tests.server.scripted_app import Scripted, ScriptedLibrary, says, scripted_app
@@ -151,6 +153,29 @@ async def test_another_default_lasts(start: Callable[..., FastAPI]) -> None:
             await until(partial(models.knows, "second"))
             await asyncio.gather(*context_of(app).served._tasks)
             assert models.default.name == default, setting
+
+
+async def test_an_option_at_the_start_wins_over_what_was_chosen(start: Callable[..., FastAPI]) -> None:
+    """The way out for a default that cannot be loaded."""
+    app = start()
+    async with app.router.lifespan_context(app):
+        ada = await set_up(app)
+        await load(ada)
+        await ada.patch("/api/admin/models/second", json={"is_default": True})
+    app = start()
+    context = context_of(app)
+    context.served = ServedModels(
+        _given(context.settings), context.models, context.database, context.runs, context.served._library
+    )
+    async with app.router.lifespan_context(app):
+        await asyncio.gather(*context.served._tasks)
+        assert [model.name for model in context.models] == ["tiny", "second"]
+
+
+def _given(settings: Settings) -> Settings:
+    given = settings.model_copy()
+    given._sources = {"model": "option"}
+    return given
 
 
 async def test_what_was_loaded_is_loaded_again(start: Callable[..., FastAPI]) -> None:

@@ -6,7 +6,7 @@ listen((order) => {
   const image = new Image();
   image.referrerPolicy = 'no-referrer';
   image.alt = order.kind === 'image' ? order.alt : '';
-  image.style.cssText = 'display: block; max-width: 100%; height: auto;';
+  image.style.cssText = 'display: block; max-width: 100%; max-height: 720px;';
   document.body.style.margin = '0';
   document.body.replaceChildren(image);
   return new Promise((resolve, reject) => {

@@ -1,35 +1,27 @@
-"""`/api/admin`: people, invitations, the audit log, backups, health. For administrators alone."""
+"""`/api/admin`: people, invitations, the audit log. For administrators alone."""
 
 from __future__ import annotations
 
-import os
-import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy import select
 
-from fireside import __version__
 from fireside.server.accounts import administration, audit
 from fireside.server.accounts.admin_schemas import (
     AccountView,
     AuditView,
-    Backup,
-    HealthView,
     InvitationView,
     LinkView,
-    ModelHealth,
     NewInvitation,
     UserChange,
 )
 from fireside.server.accounts.deps import Admin, CurrentClient, require_admin
 from fireside.server.accounts.tables import LinkKind, OneTimeLink, User
 from fireside.server.body import BoundedRoute
-from fireside.server.db.database import DatabaseError
 from fireside.server.deps import CurrentContext, DatabaseSession
-from fireside.server.errors import ApiError, not_found
+from fireside.server.errors import not_found
 from fireside.server.paging import Id, Page, Paging, newest_first
 
 router = APIRouter(
@@ -39,8 +31,6 @@ router = APIRouter(
 PartOfName = Annotated[
     str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Part of a name or an e-mail address.")
 ]
-
-_STARTED = time.monotonic()
 
 
 @router.get("/users")
@@ -114,41 +104,6 @@ async def list_audit(
 ) -> Page[AuditView]:
     """By or to whoever is named so."""
     return await administration.list_audit(session, q, action, page)
-
-
-@router.post("/backup", status_code=201)
-async def back_up(admin: Admin, context: CurrentContext, client: CurrentClient) -> Backup:
-    """A copy of the database in `backups` beside it."""
-    try:
-        path = await context.database.back_up()
-    except DatabaseError as error:
-        raise ApiError(409, str(error), code="no_backup") from error
-    async with context.database.session() as session:
-        audit.note(session, "backup", by=admin.id, address=client.address, file=path.name)
-    return Backup(file=path.name, size_bytes=path.stat().st_size)
-
-
-@router.get("/health")
-async def health(context: CurrentContext) -> HealthView:
-    return HealthView(
-        version=__version__,
-        database=context.database.where,
-        database_bytes=await context.database.size(),
-        memory_bytes=_memory(),
-        uptime_seconds=int(time.monotonic() - _STARTED),
-        models=[
-            ModelHealth(name=model.name, state=model.engine.state, reason=model.engine.reason or None)
-            for model in context.models
-        ],
-    )
-
-
-def _memory() -> int | None:
-    """Resident; None where /proc does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None
 
 
 def _view(link: OneTimeLink, token: str) -> LinkView:

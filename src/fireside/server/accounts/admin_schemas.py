@@ -73,23 +73,3 @@ class AuditView(BaseModel):
     target: str | None
     target_name: str | None = Field(None, description="Of the person that was meant, as it is now.")
     detail: dict[str, Any]
-
-
-class Backup(BaseModel):
-    file: str
-    size_bytes: int
-
-
-class ModelHealth(BaseModel):
-    name: str
-    state: str
-    reason: str | None
-
-
-class HealthView(BaseModel):
-    version: str
-    database: str = Field(description="Where it is, without a password.")
-    database_bytes: int | None
-    memory_bytes: int | None = Field(description="Of the server's process, without the engine.")
-    uptime_seconds: int
-    models: list[ModelHealth]

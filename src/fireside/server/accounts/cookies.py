@@ -13,13 +13,25 @@ CSRF_HEADER = "x-fireside"
 _NAME = "fireside_session"
 
 
-def name_of(scheme: str) -> str:
-    """Over https with the prefix that lets no other host set it, not even a subdomain (RFC 6265bis, 4.1.3.2)."""
-    return f"__Host-{_NAME}" if scheme == "https" else _NAME
+def name_of(scheme: str, host: str) -> str:
+    """host: the Host header. Cookies know no ports, so that the name has to say it: one who is signed in to two servers
+    of one machine, at two ports, would be signed out of one by signing in to the other.
+
+    Over https with the prefix that lets no other host set it, not even a subdomain (RFC 6265bis, 4.1.3.2).
+    """
+    _, _, port = host.rpartition(":")
+    name = _NAME if not port.isdecimal() else f"{_NAME}_{port:.5}"
+    return _prefixed(name, scheme)
+
+
+def _prefixed(name: str, scheme: str) -> str:
+    return f"__Host-{name}" if scheme == "https" else name
 
 
 def read(headers: Headers, scheme: str) -> str | None:
-    return cookie_parser(headers.get("cookie", "")).get(name_of(scheme)) or None
+    """Under its name with the port; else under the one without, which earlier versions gave."""
+    given = cookie_parser(headers.get("cookie", ""))
+    return given.get(name_of(scheme, headers.get("host", ""))) or given.get(_prefixed(_NAME, scheme)) or None
 
 
 def token_of(connection: HTTPConnection) -> str | None:
@@ -29,7 +41,7 @@ def token_of(connection: HTTPConnection) -> str | None:
 def give(response: Response, connection: HTTPConnection, token: str, days: int) -> None:
     scheme = connection.url.scheme
     response.set_cookie(
-        name_of(scheme),
+        name_of(scheme, connection.headers.get("host", "")),
         token,
         max_age=days * 86_400,
         path="/",
@@ -40,8 +52,12 @@ def give(response: Response, connection: HTTPConnection, token: str, days: int) 
 
 
 def take_back(response: Response, connection: HTTPConnection) -> None:
+    """The cookie by which the request came; one without a port may be another server's."""
     scheme = connection.url.scheme
-    response.delete_cookie(name_of(scheme), path="/", secure=scheme == "https", httponly=True, samesite="lax")
+    name = name_of(scheme, connection.headers.get("host", ""))
+    if name not in connection.cookies:
+        name = _prefixed(_NAME, scheme)
+    response.delete_cookie(name, path="/", secure=scheme == "https", httponly=True, samesite="lax")
 
 
 def check_same_origin(headers: Headers) -> ApiError | None:

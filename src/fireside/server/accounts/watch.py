@@ -32,6 +32,11 @@ class Watch:
         self._by_user: Counter[str] = Counter()
         self._looking: asyncio.Task[None] | None = None
 
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait((self._looking,))
+
     def check_room(self, user_id: str) -> None:
         """Raises `ApiError` 429 for one who has as many answers open as anybody needs."""
         if self._by_user[user_id] >= MAX_OPEN_EACH:

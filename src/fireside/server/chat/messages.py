@@ -13,6 +13,7 @@ from fireside.assistant.text_model import TextModel
 from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations
 from fireside.server.chat.conversations import not_found
+from fireside.server.chat.runs.answering import sampled_by
 from fireside.server.chat.runs.plan import Plan, Turn
 from fireside.server.chat.runs.titles import first_words
 from fireside.server.chat.schemas import Answering, Edit, NewMessage, Parameters
@@ -147,7 +148,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
             reasoning=message.reasoning,
             model=model.name,
             model_version=model.version,
-            parameters=parameters.model_dump(exclude_none=True),
+            parameters=sampled_by(parameters, model),
             run_id=run.id,
         )
         .execution_options(synchronize_session=False)
@@ -214,7 +215,7 @@ async def _answer(
         status=Status.RUNNING,
         model=model.name,
         model_version=model.version,
-        parameters=parameters.model_dump(exclude_none=True),
+        parameters=sampled_by(parameters, model),
         run_id=run_id,
         is_blind=is_blind,
     )

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from fireside.errors import FiresideError
-from fireside.server.db import sqlite_connection
+from fireside.server.db import open_apart, sqlite_connection
 from fireside.server.db.serving_lock import ConnectionLock, FileLock
 
 KEPT_BACKUPS = 5
@@ -141,8 +141,11 @@ class Database:
                     await connection.invalidate()
                 await connection.close()
 
-    async def open(self) -> None:
-        """Creates the tables, or migrates those of an earlier version behind a backup. Raises `DatabaseError`."""
+    async def open(self, *, apart: bool = False) -> None:
+        """Creates the tables, or migrates those of an earlier version behind a backup. Raises `DatabaseError`.
+
+        apart: in another process, if there is anything to do, for the sake of this one's memory.
+        """
         try:
             if self.is_sqlite and self.url.database:
                 _own_file(Path(self.url.database))
@@ -151,6 +154,11 @@ class Database:
             from fireside.server.db import migrations
 
             if version == migrations.HEAD:
+                return
+            if apart:
+                url = self.url.set(drivername=self.url.get_backend_name()).render_as_string(hide_password=False)
+                if (reason := await asyncio.to_thread(open_apart.run, url)) is not None:
+                    raise DatabaseError(reason)
                 return
             if version is not None and version not in migrations.known():
                 raise DatabaseError(
@@ -206,12 +214,31 @@ class Database:
             raise DatabaseError("PostgreSQL is backed up by its own tools: pg_dump")
         return await asyncio.to_thread(self._back_up)
 
+    @property
+    def backup_folder(self) -> Path:
+        """Of SQLite."""
+        return Path(self.url.database or "").parent / "backups"
+
+    async def backups(self) -> list[tuple[Path, os.stat_result]]:
+        """Those of this database that are there, the newest first."""
+        if not self.is_sqlite:
+            return []
+        stem = Path(self.url.database or "").stem
+
+        def found() -> list[tuple[Path, os.stat_result]]:
+            paths = sorted(self.backup_folder.glob(f"{stem}-*.db"), reverse=True)
+            told = []
+            for path in paths:
+                with suppress(OSError):  # deleted a moment ago
+                    told.append((path, path.stat()))
+            return told
+
+        return await asyncio.to_thread(found)
+
     async def size(self) -> int | None:
         """Bytes that it takes; None if that cannot be told."""
         if self.is_sqlite:
-            with suppress(OSError):
-                return (await asyncio.to_thread(os.stat, self.url.database or "")).st_size
-            return None
+            return await asyncio.to_thread(_size_of, Path(self.url.database or ""))
         async with self._engine.connect() as connection:
             return (await connection.execute(text("SELECT pg_database_size(current_database())"))).scalar()
 
@@ -232,7 +259,7 @@ class Database:
 
     def _back_up(self) -> Path:
         source = Path(self.url.database or "")
-        folder = source.parent / "backups"
+        folder = self.backup_folder
         folder.mkdir(mode=0o700, exist_ok=True)
         target = folder / f"{source.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"
         partial = target.with_suffix(".partial")
@@ -278,6 +305,14 @@ def _close_to_others(path: Path, mode: int) -> None:
         pass
     except OSError as error:
         logger.warning("others may be able to read %s, and that cannot be changed: %s", path, error.strerror)
+
+
+def _size_of(path: Path) -> int | None:
+    """With the log, in which what was written last is until it is moved."""
+    with suppress(OSError):
+        log = path.with_name(f"{path.name}-wal")
+        return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+    return None
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

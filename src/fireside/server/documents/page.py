@@ -71,10 +71,12 @@ def _turn(words: Words, turn: Turn) -> str:
     name = words.question if is_question else words.answer
     model = "" if is_question or not turn["model"] else f" · <bdi>{escape(turn['model'])}</bdi>"
     thought = _aside(words.reasoning, turn["reasoning"]) if turn["reasoning"] else ""
+    # Questions stand as they were written, as in the app.
+    body = f'<p dir="auto">{escape(turn["content"])}</p>' if is_question else to_html(turn["content"])
     kind = "question" if is_question else "answer"
     return (
-        f'<article class="turn {kind}"><h2 class="who">{escape(name)}{model}</h2>{thought}'
-        f'<div class="prose" dir="auto">{to_html(turn["content"])}</div></article>'
+        f'<article class="{kind}"><h2 class="who">{escape(name)}{model}</h2>{thought}'
+        f'<div class="prose" dir="auto">{body}</div></article>'
     )
 
 
@@ -94,4 +96,5 @@ def _whole(words: Words, title: str, head: str, body: str) -> str:
 
 
 def day(time: datetime) -> str:
-    return time.date().isoformat()
+    """In digits, from left to right in text of either direction."""
+    return f"\u2066{time.date().isoformat()}\u2069"

@@ -36,9 +36,8 @@ async def begin(
     left, right = await messages.answer_again(session, user, message_id, hows, models, is_blind=True)
     assert left.answer is not None and right.answer is not None
     if left.answer.model == right.answer.model:
-        asked = Parameters.model_validate(left.answer.parameters or {})
-        temperature = models.get(left.answer.model or "").defaults.temperature
-        if (asked.temperature if asked.temperature is not None else temperature) == 0 or asked.seed is not None:
+        asked = left.answer.parameters or {}
+        if asked.get("temperature") == 0 or "seed" in asked:
             raise ApiError(
                 409,
                 "with temperature 0 or a seed a model answers the same twice; change that, or compare it with another",

@@ -78,7 +78,7 @@ async def add(
 ) -> Feedback:
     """With the consent that its giver has given so far."""
     about = message if message.model is not None or other is None else other  # people's own words have no parameters
-    parameters = Parameters.model_validate(about.parameters or {})
+    parameters = Parameters(system=(about.parameters or {}).get("system"))
     consent = await session.scalar(select(FeedbackConsent.is_given).where(FeedbackConsent.user_id == user.id))
     record = Feedback(
         user_id=user.id,

@@ -33,7 +33,7 @@ async def to_json(session: AsyncSession, conversation: Conversation) -> bytes:
 
 def to_markdown(words: Words, conversation: Conversation, path: Sequence[Message], *, reasoning: bool) -> str:
     title = " ".join(conversation.title.split()) or words.untitled
-    parts = [f"# {title}", day(conversation.created_at)]
+    parts = [f"# {title}", conversation.created_at.date().isoformat()]
     for message in path:
         if not message.content and not (reasoning and message.reasoning):
             continue

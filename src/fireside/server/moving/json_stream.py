@@ -54,7 +54,7 @@ class _Text:
         self.silence = 0
 
     def read(self, size: int = CHUNK) -> bytes:
-        """Some of it, however much is asked for; nothing for 0, by which the parser finds out what kind of file it is."""
+        """Some of it, however much is asked for; nothing for 0, by which the parser finds out what a file gives."""
         while size and not self._is_over:
             data = self._raw.read(CHUNK)
             self._progress(len(data))

@@ -89,7 +89,7 @@ async def export_conversation(
     request: Request,
     user: CurrentUser,
     session: DatabaseSession,
-    format: Annotated[Literal["markdown", "json", "html"], Query(description="json has all branches.")],
+    format: Annotated[Literal["markdown", "json", "html"], Query(description="json has all branches.")] = "json",
     leaf: Annotated[Id | None, Query(description="Any message: the branch last written below it.")] = None,
     reasoning: Annotated[bool, Query(description="With what the model thought; json always has it.")] = False,
 ) -> Response:

@@ -18,7 +18,9 @@ _QUERY = "SELECT name FROM served_models WHERE chosen_over = "
 
 
 def remembered_default(settings: Settings) -> str | None:
-    """Its name; None if nobody chose one since `model` was set, or no database says so yet."""
+    """Its name; None if nobody chose one since `model` was set, if it is given for this start, or no database says."""
+    if settings.source_of("model") == "option":
+        return None
     kind, _, where = settings.database.partition(":///")
     if kind == "sqlite":
         return _from_sqlite(Path(where.partition("?")[0]), settings.model[:512])

@@ -40,6 +40,7 @@ class ServedModels:
         self, settings: Settings, registry: ModelRegistry, database: Database, runs: RunHub, library: Library
     ) -> None:
         self._setting = settings.model[:512]
+        self._is_given = settings.source_of("model") == "option"  # for this start, whatever was chosen
         self._registry = registry
         self._database = database
         self._runs = runs
@@ -55,7 +56,8 @@ class ServedModels:
         async with self._database.session() as session:
             rows = (await session.scalars(select(ServedModel).order_by(ServedModel.id))).all()
         self._registry.parameters = {row.name: row.parameters for row in rows if row.parameters}
-        default = next((row.name for row in rows if row.chosen_over == self._setting), None)
+        chosen = (row.name for row in rows if row.chosen_over == self._setting)
+        default = None if self._is_given else next(chosen, None)
         wanted = [row.name for row in rows if row.is_loaded or row.name == default]
         self._spawn(self._restore(sorted(wanted, key=lambda name: name != default), default))
 

@@ -82,7 +82,7 @@ async def continue_shared(
     return ConversationOut.model_validate(await service.go_on(session, user, share))
 
 
-@page_router.get("/s/{token}")
+@page_router.get("/s/{token:path}")
 async def shared_page(token: str, request: Request, context: CurrentContext) -> Response:
     """Unknown, expired, revoked and malformed links are one and the same, to the byte."""
     words = words_for(request.headers.get("accept-language", ""))

@@ -70,7 +70,7 @@ export async function send(method: string, path: string, body?: unknown, signal?
   throw error;
 }
 
-async function toError(response: Response): Promise<ApiError> {
+export async function toError(response: Response): Promise<ApiError> {
   const retryAfter = Number(response.headers.get('Retry-After')) || null;
   try {
     const { error } = (await response.json()) as { error: { message: string; code: string | null } };

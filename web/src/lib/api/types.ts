@@ -34,6 +34,17 @@ export type Role = Account['role'];
 export type Invitation = Schemas['InvitationView'];
 export type OneTimeLink = Schemas['LinkView'];
 export type AuditEntry = Schemas['AuditView'];
+export type ServedModel = Schemas['ServedModelView'];
+export type ServedModels = Schemas['ServedModelsView'];
+export type Health = Schemas['HealthView'];
+export type ServerSettings = Schemas['SettingsView'];
+export type Backup = Schemas['BackupView'];
+export type Backups = Schemas['BackupsView'];
+
+export type Share = Schemas['ShareOut'];
+export type ShareWish = Partial<Schemas['ShareWish']>;
+export type Import = Schemas['ImportOut'];
+export type SkipReason = Schemas['Reason'];
 
 export type ConversationChange = Partial<Omit<Schemas['ConversationChange'], 'parameters'>> & { parameters?: Parameters };
 export type NewConversation = Partial<Omit<Schemas['NewConversation'], 'parameters'>> & { parameters?: Parameters };

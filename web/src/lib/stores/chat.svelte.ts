@@ -4,6 +4,7 @@ import * as m from '../../paraglide/messages.js';
 import * as api from '../api/conversations';
 import { ApiError } from '../api/http';
 import type { Conversation, Message, Parameters, Started, Tree } from '../api/types';
+import { splitFiles } from '../chat/attached';
 import { childrenOf, latestLeaf, pathTo } from '../chat/tree';
 import { forget } from '../offline/kept';
 import { newId } from '../util/ids';
@@ -31,6 +32,8 @@ export class Chat {
   #answers = $state.raw<ReadonlyMap<string, Answer>>(new Map());
   #opening = new AbortController();
 
+  // Derived, so that a new title is not taken for another conversation.
+  readonly id = $derived(this.conversation?.id ?? null);
   readonly path = $derived(pathTo(this.messages, this.leaf));
   readonly children = $derived(childrenOf(this.messages));
   /** The answer at the end of the branch, while it is being written, or the one that it is compared with. */
@@ -40,12 +43,9 @@ export class Chat {
     return this.#blind(last).find(({ status }) => status === 'running') ?? null;
   });
 
-  get id(): string | null {
-    return this.conversation?.id ?? null;
-  }
-
   get model(): string | null {
-    return this.conversation?.model ?? models.current;
+    const own = this.conversation?.model ?? null; // which may have been unloaded: the server then takes the default
+    return own === null || models.knows(own) || !models.items.length ? (own ?? models.current) : models.default;
   }
 
   get parameters(): Parameters {
@@ -85,8 +85,8 @@ export class Chat {
     }
   }
 
-  /** Raises ApiError where the server does not take the message. */
-  async send(content: string): Promise<void> {
+  /** Raises ApiError where the server does not take the message. With an `id` it may be sent twice, and is taken once. */
+  async send(content: string, id = newId()): Promise<void> {
     if (this.isTemporary) return this.#sendTemporarily(content);
     const model = this.model;
     if (!this.conversation) {
@@ -95,8 +95,8 @@ export class Chat {
       router.go(`/c/${this.conversation.id}`, { replace: true });
     }
     const parent = this.path.findLast(({ role }) => role === 'assistant') ?? null;
-    this.#begin(await api.ask(this.conversation.id, { id: newId(), parent_id: parent?.id ?? null, content }));
-    const title = this.conversation.title || content.trim().slice(0, TITLE_LENGTH);
+    this.#begin(await api.ask(this.conversation.id, { id, parent_id: parent?.id ?? null, content }));
+    const title = this.conversation.title || splitFiles(content).text.slice(0, TITLE_LENGTH);
     this.conversation = { ...this.conversation, title, updated_at: new Date().toISOString() };
     history.place(this.conversation);
   }

@@ -11,10 +11,17 @@ class Models {
     this.items = (await api.models()).items;
   }
 
+  knows(id: string | null): id is string {
+    return this.items.some((model) => model.id === id);
+  }
+
   /** For a conversation that has none of its own: the one chosen last, or the server's default. */
   get current(): string | null {
-    const known = (id: string | null) => this.items.some((model) => model.id === id);
-    return known(this.#chosen) ? this.#chosen : (this.items.find((model) => model.is_default) ?? this.items[0])?.id ?? null;
+    return this.knows(this.#chosen) ? this.#chosen : this.default;
+  }
+
+  get default(): string | null {
+    return (this.items.find((model) => model.is_default) ?? this.items[0])?.id ?? null;
   }
 
   choose(id: string): void {

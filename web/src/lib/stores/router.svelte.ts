@@ -17,7 +17,7 @@ class Router {
   readonly onClick = (event: MouseEvent): void => {
     const link = (event.target as Element).closest?.('a');
     const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
-    if (!link || !isPlain || link.target || link.download || link.hash || link.origin !== location.origin || event.defaultPrevented) return;
+    if (!link || !isPlain || link.target || link.hasAttribute('download') || link.hash || link.origin !== location.origin || event.defaultPrevented) return;
     event.preventDefault();
     this.go(link.pathname + link.search);
   };

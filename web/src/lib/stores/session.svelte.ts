@@ -8,6 +8,8 @@ import { negotiate, type Locale } from '../locale/negotiate';
 import { forgetDraftsOfOthers } from './drafts';
 import type { ProfileChange, SessionState, User } from '../api/types';
 
+/** Tells the other tabs that somebody came or went: what they show may be another person's. */
+const tabs = new BroadcastChannel('fireside:session');
 const SESSION = '/api/session';
 
 class Session {
@@ -17,15 +19,22 @@ class Session {
 
   constructor() {
     whenSignedOut(() => void this.load());
+    tabs.onmessage = () => void this.load();
   }
 
   get user(): User | null {
     return this.state?.user ?? null;
   }
 
+  /** Guests talk; what goes out of the server is for the others. */
+  get canShare(): boolean {
+    return (this.state?.sharing ?? false) && this.user?.role !== 'guest';
+  }
+
   async load(): Promise<void> {
     try {
       const state = await this.#ask();
+      if (this.state && state.user?.id !== this.user?.id) tabs.postMessage(null);
       if (this.user && state.user?.id !== this.user.id) return this.#leave();
       await this.#greet(state);
       this.state = state;
@@ -49,12 +58,6 @@ class Session {
     }
   }
 
-  /** Raises ApiError where the server does not let them in. */
-  async enter(how: () => Promise<unknown>): Promise<void> {
-    await how();
-    await this.load();
-  }
-
   /** Has the app speak `to` them from here on, in every browser; null: as each browser prefers. */
   async speak(to: Locale | null): Promise<void> {
     if (this.user) await this.change({ locale: to });
@@ -69,6 +72,7 @@ class Session {
   async signOut(): Promise<void> {
     await accounts.signOut();
     forgetDraftsOfOthers(null);
+    tabs.postMessage(null);
     await keepFor(null);
     locale.forget();
     this.#leave();

@@ -26,6 +26,7 @@ const SENTENCES: Record<string, [name: () => string, told: Told]> = {
   model_loaded: [m.log_model_loaded, (entry, who) => m.log_model_loaded_by({ who, model: text(entry, 'model') })],
   model_unloaded: [m.log_model_unloaded, (entry, who) => m.log_model_unloaded_by({ who, model: text(entry, 'model') })],
   model_changed: [m.log_model_changed, (entry, who) => m.log_model_changed_by({ who, model: text(entry, 'model') })],
+  model_default: [m.log_model_default, (entry, who) => m.log_model_default_by({ who, model: text(entry, 'model') })],
   backup: [m.log_backup, (entry, who) => m.log_backup_by({ who, file: text(entry, 'file') })],
   backup_downloaded: [m.log_backup_downloaded, (entry, who) => m.log_backup_downloaded_by({ who, file: text(entry, 'file') })],
   backup_deleted: [m.log_backup_deleted, (entry, who) => m.log_backup_deleted_by({ who, file: text(entry, 'file') })],

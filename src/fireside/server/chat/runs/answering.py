@@ -14,6 +14,7 @@ from fireside.server.api.schemas.generation import GenerationFields
 from fireside.server.chat.runs.live import Event
 from fireside.server.chat.runs.plan import Plan, fitted_prompt
 from fireside.server.chat.runs.thinking import BEGIN, Thinking
+from fireside.server.chat.schemas import Parameters
 from fireside.server.metrics import Metrics
 
 _TEMPERATURE = 0.7  # where nobody says one: OpenAI's 1.0 makes small models ramble
@@ -23,6 +24,14 @@ _TEMPERATURE = 0.7  # where nobody says one: OpenAI's 1.0 makes small models ram
 class Answered:
     usage: dict[str, Any]
     finish_reason: str
+
+
+def sampled_by(wanted: Parameters, model: TextModel) -> dict[str, Any]:
+    """What an answer is written with: as wanted; where nothing is, as the model's authors say; and where they do not,
+    as we do."""
+    authors = {"temperature": model.defaults.temperature, "top_p": model.defaults.top_p}
+    known = {name: value for name, value in authors.items() if value is not None}
+    return {"temperature": _TEMPERATURE} | known | wanted.model_dump(exclude_none=True)
 
 
 async def write_answer(plan: Plan, model: TextModel, metrics: Metrics, emit: Callable[[Event], None]) -> Answered:

@@ -1,0 +1,93 @@
+/** What can be done by name, in the sheet that Ctrl K opens. */
+
+import { tick } from 'svelte';
+import * as m from '../../paraglide/messages.js';
+import type { IconName } from '../../components/Icon.svelte';
+import { chat } from './chat.svelte';
+import { copyConversation } from './clipboard';
+import { history } from './history.svelte';
+import { models } from './models.svelte';
+import { notices } from './notices.svelte';
+import { router } from './router.svelte';
+import { screen } from './screen.svelte';
+import { session } from './session.svelte';
+import { settings } from './settings.svelte';
+import { THEMES } from '../theme';
+
+export interface Command {
+  name: string;
+  icon: IconName;
+  run: () => unknown;
+}
+
+/** What only the frame around the screens can do. */
+export interface Frame {
+  toggleSidebar: () => void;
+  showShortcuts: () => void;
+}
+
+export function commands(frame: Frame): Command[] {
+  return [
+    { name: m.new_chat(), icon: 'write', run: () => router.go('/') },
+    { name: m.temporary(), icon: 'ghost', run: beginTemporary },
+    ...(router.path.startsWith('/settings') ? [] : ofConversation()),
+    ...models.items.filter(({ id }) => id !== chat.model).map(({ id }) => ({ name: m.command_model({ name: id }), icon: 'sliders' as const, run: () => chat.choose({ model: id }) })),
+    { name: m.command_sidebar(), icon: 'sidebar', run: frame.toggleSidebar },
+    ...THEMES.filter((theme) => theme !== settings.theme).map((theme) => ({
+      name: m.command_theme({ name: { system: m.theme_system, light: m.theme_light, dark: m.theme_dark, contrast: m.theme_contrast }[theme]() }),
+      icon: 'settings' as const,
+      run: () => (settings.theme = theme),
+    })),
+    ...sections().map(([path, name]) => ({ name: m.command_settings({ name }), icon: 'settings' as const, run: () => router.go(`/settings${path}`) })),
+    { name: m.shortcuts(), icon: 'command', run: frame.showShortcuts },
+    { name: m.sign_out(), icon: 'signOut', run: () => session.signOut() },
+  ];
+}
+
+function ofConversation(): Command[] {
+  const open: Command[] = [{ name: m.parameters(), icon: 'sliders', run: () => (screen.areParametersOpen = true) }];
+  if (!chat.path.length) return open;
+  const { conversation } = chat;
+  return [
+    ...open,
+    ...(chat.running ? [{ name: m.shortcut_stop(), icon: 'close' as const, run: () => chat.stop() }] : []),
+    { name: m.command_first(), icon: 'arrowUp', run: () => (screen.goal = 'first') },
+    { name: m.to_latest(), icon: 'arrowDown', run: () => (screen.goal = 'latest') },
+    { name: m.copy_conversation_markdown(), icon: 'copy', run: () => copyConversation(chat.path, 'markdown') },
+    { name: m.copy_conversation_plain(), icon: 'copy', run: () => copyConversation(chat.path, 'plain') },
+    ...(conversation ? ofKept(conversation.id) : []),
+  ];
+}
+
+function ofKept(id: string): Command[] {
+  // The sidebar knows what was changed there; the conversation on the screen may not.
+  const known = [...history.pinned, ...history.recent].find((one) => one.id === id) ?? chat.conversation!;
+  const { pinned_at, archived_at } = known;
+  return [
+    { name: pinned_at ? m.unpin() : m.pin(), icon: 'pin', run: () => history.change(id, { pinned: !pinned_at }) },
+    { name: archived_at ? m.unarchive() : m.archive(), icon: 'archive', run: () => archive(id, !archived_at) },
+  ];
+}
+
+async function archive(id: string, archived: boolean): Promise<void> {
+  await history.change(id, { archived });
+  if (!archived) return;
+  router.go('/');
+  notices.say(m.archived(), { undo: () => notices.attempt(() => history.change(id, { archived: false })) });
+}
+
+async function beginTemporary(): Promise<void> {
+  router.go('/');
+  await tick(); // the new conversation is there then, and it is an ordinary one
+  chat.isTemporary = true;
+}
+
+const sections = () =>
+  [
+    ['', m.settings_profile()],
+    ['/appearance', m.settings_appearance()],
+    ['/prompts', m.settings_prompts()],
+    ['/archive', m.settings_archive()],
+    ['/security', m.settings_security()],
+    ...(session.user?.role === 'guest' ? [] : [['/keys', m.settings_keys()] as const]),
+  ] as const;

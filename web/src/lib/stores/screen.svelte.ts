@@ -1,0 +1,9 @@
+/** What commands from elsewhere ask of the conversation's screen. */
+
+class Screen {
+  areParametersOpen = $state(false);
+  /** Where to scroll; the screen sets it back. */
+  goal = $state<'first' | 'latest' | null>(null);
+}
+
+export const screen = new Screen();
