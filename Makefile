@@ -19,11 +19,12 @@ PEERS     := .peers
 HAS_PEERS := $(patsubst requirements/peers/%.txt,$(PEERS)/%/.installed,$(wildcard requirements/peers/*.txt))
 
 .DELETE_ON_ERROR:
-.PHONY: help serve web wheel test test-quick test-native lint format lock peers clean
+.PHONY: help serve web lighthouse wheel test test-quick test-native lint format lock peers clean
 
 help:
 	@echo "make serve       install, fetch the default model, serve it on http://127.0.0.1:8000"
 	@echo "make web         build the app in the browser from web/ (needs Node), and test its parts"
+	@echo "make lighthouse  install what the tests measure the first page with (needs Node)"
 	@echo "make wheel       build a wheel in dist/, with the native kernels for several kinds of processor"
 	@echo "make test        install what the tests need and run them all"
 	@echo "make test-quick  in under a minute: without the slow ones, what failed last first, up to the first failure"
@@ -39,6 +40,9 @@ serve: $(HAS_RUN)
 
 web:
 	cd web && npm ci --no-audit --no-fund && npm run build && npm run check && npm test
+
+lighthouse:
+	cd tests/e2e/lighthouse && npm ci --no-audit --no-fund
 
 wheel: $(HAS_PIP)
 	$(PIP) wheel --build-constraint $(PINS) --no-deps --wheel-dir dist .

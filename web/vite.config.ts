@@ -5,6 +5,9 @@ import { firstPaint } from './scripts/first-paint.js';
 import { serviceWorker } from './scripts/service-worker.js';
 import { splitMessages } from './scripts/split-messages.js';
 
+/** Svelte, the stores and what Paraglide's languages count with. */
+const BASE = /node_modules\/(?:svelte|esm-env|clsx)\/|src\/(?:lib\/(?:api\/http|chat|locale|offline|stores|util|theme)|paraglide\/registry)/;
+
 export default defineConfig({
   plugins: [
     paraglideVitePlugin({
@@ -25,6 +28,8 @@ export default defineConfig({
     target: 'es2022',
     assetsInlineLimit: 0, // data: addresses would need a wider Content-Security-Policy
     modulePreload: { polyfill: false },
+    // What every part of the app is built on is one file: the first page has few requests to spend.
+    rolldownOptions: { output: { codeSplitting: { groups: [{ name: 'base', test: BASE }] } } },
   },
   // The sandboxed frames have no origin, so their modules are another site's to the browser.
   server: { cors: { origin: 'null' }, proxy: { '/api': process.env['FIRESIDE_URL'] ?? 'http://127.0.0.1:8000' } },

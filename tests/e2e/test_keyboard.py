@@ -23,9 +23,10 @@ FOCUS = """() => {
   const name = element.getAttribute('aria-label') || element.labels?.[0]?.innerText || element.innerText || '';
   return {
     name: name.trim(),
-    isClear: !!above && (element.contains(above) || above.contains(element) || element.closest('label')?.contains(above) === true),
+    isClear: !!above && [element, element.closest('label')].some(one => one?.contains(above) || above.contains(one)),
     // The composer's own frame shows the focus of the field in it.
-    isShown: element.id === 'composer' || (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2) || element.matches('.turn, input[type=radio]'),
+    isShown: (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2)
+      || element.matches('#composer, .turn, input[type=radio]'),
     html: element.outerHTML.slice(0, 160),
   };
 }"""

@@ -29,10 +29,10 @@ def main() -> None:
             page = browser.new_page(viewport={"width": size, "height": size})
             flame = size * share
             page.set_content(
-                f'<body style="margin:0;background:transparent"><svg width="{size}" height="{size}" style="display:block">'
+                f'<body style="margin:0"><svg width="{size}" height="{size}" style="display:block">'
                 f'<rect width="100%" height="100%" rx="{size * radius}" fill="#fbeadd"/>'
-                f'<svg x="{(size - flame) / 2}" y="{(size - flame) / 2}" width="{flame}" height="{flame}" viewBox="0 0 24 24">'
-                f'<path fill="#d0622f" d="{path[1]}"/></svg></svg>'
+                f'<svg x="{(size - flame) / 2}" y="{(size - flame) / 2}" width="{flame}" height="{flame}"'
+                f' viewBox="0 0 24 24"><path fill="#d0622f" d="{path[1]}"/></svg></svg>'
             )
             page.screenshot(path=ASSETS / f"{name}.png", omit_background=True)
         browser.close()

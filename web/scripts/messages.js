@@ -11,7 +11,7 @@ const SAME = {
   '*': ['app_name', 'data_import_counted', 'export_json', 'export_markdown', 'parameter_top_p', 'version'],
   en: [],
   fr: ['admin', 'composer', 'conversation', 'frame_source', 'health_version', 'settings_prompts', 'sidebar', 'search_results'],
-  de: ['field_name', 'health_version', 'prompt_content', 'prompt_name', 'role_admin', 'settings_prompts', 'share_link'],
+  de: ['field_name', 'health_server', 'health_version', 'prompt_content', 'prompt_name', 'role_admin', 'settings_prompts', 'share_link'],
   es: ['feedback_consent_no', 'settings_prompts'],
   zh: [],
   ar: [],

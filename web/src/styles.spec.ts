@@ -39,3 +39,8 @@ it('writes no style that knows left from right', () => {
   });
   expect(found).toEqual([]);
 });
+
+it('asks our own store for the language, which knows the variant that this person writes', () => {
+  const paths = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((path) => /\.(?:ts|svelte)$/.test(path) && !path.startsWith('paraglide'));
+  expect(paths.filter((path) => /paraglide\/runtime(?!\W*spec)/.test(readFileSync(`src/${path}`, 'utf8')) && !path.endsWith('.spec.ts'))).toEqual([]);
+});

@@ -13,9 +13,6 @@ const CATALOGS: Record<Locale, () => Promise<Catalog>> = {
   ar: () => import('../../paraglide/messages/ar.js'),
 };
 
-// Every language counts with it, so it belongs to the app rather than to a file of its own.
-export { plural } from '../../paraglide/registry.js';
-
 /** What the functions of `paraglide/messages.js` speak; see `scripts/split-messages.js`. */
 export let catalog: Catalog;
 

@@ -1,6 +1,5 @@
 /** The language that the app speaks to this person: their account's, else this browser's. */
 
-import { overwriteGetLocale } from '../../paraglide/runtime.js';
 import { loadCatalog } from './catalog';
 import { direction, formatTag, htmlLang, isLocale, negotiate, type Locale } from './negotiate';
 
@@ -26,7 +25,6 @@ class LocaleStore {
 
   /** Before the app is shown. */
   async start(): Promise<void> {
-    overwriteGetLocale(() => this.#current);
     const kept = localStorage.getItem(KEY);
     await this.choose(kept !== null && isLocale(kept) ? kept : null);
   }

@@ -45,6 +45,7 @@ export const PROBLEMS: Record<string, () => string> = {
   too_long_to_share: m.error_too_long_to_share,
   too_many_imports: m.error_too_many_imports,
   too_many_keys: m.error_too_many_keys,
+  too_many_listeners: m.error_too_many_listeners,
   too_many_runs: m.error_too_many_runs,
   too_many_shares: m.error_too_many_shares,
   unloading: m.error_unloading,
