@@ -187,7 +187,9 @@ def test_every_door(site: Site, signed_in: dict[str, Any], new_page: Callable[..
         check_reflow(page)
 
 
-def test_what_opens_over_a_page(site: Site, signed_in: dict[str, Any], new_page: Callable[..., Page], chat: str) -> None:
+def test_what_opens_over_a_page(
+    site: Site, signed_in: dict[str, Any], new_page: Callable[..., Page], chat: str
+) -> None:
     page = new_page(storage_state=signed_in, reduced_motion="reduce")
     page.goto(site.url + chat)
     ways = [("light", WIDE, ALL), ("contrast", WIDE, ENHANCED), ("dark", PHONE, COLOURS)]
