@@ -62,7 +62,7 @@ class Settings(BaseSettings):
 
     # Who
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Bearer keys that open the API; in the environment separated by commas. None: open to all."
+        (), description="Bearer keys that open the API, beside people's own; in the environment separated by commas."
     )
 
     database_url: SecretStr | None = Field(

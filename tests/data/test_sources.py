@@ -213,6 +213,13 @@ def test_rows_that_only_look_like_pairs(tmp_path: Path, row: dict[str, Any]) -> 
     assert source_kind(SourceConfig(name="s", path=str(path))) == "documents"
 
 
+def test_answers_marked_as_bad_are_nothing_to_imitate(tmp_path: Path) -> None:
+    rows = [{"prompt": MESSAGES[:1], "completion": MESSAGES[1:], "label": label} for label in (True, False)]
+    good, bad = read(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert isinstance(good, Conversation) and good.messages == MESSAGES
+    assert isinstance(bad, Malformed) and "label is false" in bad.detail
+
+
 def test_a_text_field_that_was_set_comes_first(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"body": "An article.", "prompt": "Hi", "response": "Hello"}])
     assert source_kind(SourceConfig(name="s", path=str(path))) == "pairs"

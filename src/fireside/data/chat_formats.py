@@ -122,6 +122,8 @@ def _pairs(row: Row) -> Sequence[Any]:
     if found is None:
         keys = ", ".join(f"{question} and {answer}" for question, answer in _PAIRS)
         raise BadConversation(f"there is no question with an answer as text: a pair has {keys}")
+    if row.get("label") is False:  # KTO's rows (TRL): the answer is there to be unlearned
+        raise BadConversation("the answer is marked as a bad one: label is false")
     question, answer = found
     if isinstance(question, list) or isinstance(answer, list):
         return [*messages, *_as_messages(question, "user"), *_as_messages(answer, "assistant")]
