@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -50,6 +51,16 @@ def test_the_latest_leaf(nodes: list[Node]) -> None:
         below = [path[-1] for path in paths(nodes).values() if node in path]
         leaves = [leaf for leaf in below if all(other.parent_id != leaf.id for other in nodes)]
         assert latest_leaf(nodes, node.id) == max(leaf.id for leaf in leaves)
+
+
+def test_many_branches_take_no_longer_than_one() -> None:
+    """A conversation may have 20,000 messages: half of them one after the other, and the others at their end."""
+    chain = [Node(f"{index:05}", f"{index - 1:05}" if index else None) for index in range(10_000)]
+    ends = [Node(f"{index:05}", "09999") for index in range(10_000, 20_000)]
+    begun = time.process_time()
+    assert latest_leaf(chain + ends, "00000") == "19999"
+    assert latest_leaf(chain + ends, "10000") == "10000"
+    assert time.process_time() - begun < 2
 
 
 def test_unknown_ids() -> None:

@@ -36,16 +36,19 @@ def latest_leaf(nodes: Iterable[N], node_id: str) -> str:
 
     Raises KeyError for an unknown id.
     """
-    nodes = list(nodes)
-    if all(node.id != node_id for node in nodes):
+    children: dict[str | None, list[str]] = {}
+    is_known = False
+    for node in nodes:
+        children.setdefault(node.parent_id, []).append(node.id)
+        is_known = is_known or node.id == node_id
+    if not is_known:
         raise KeyError(node_id)
-    parents = {node.parent_id for node in nodes}
-    by_id = {node.id: node for node in nodes}
-    leaves = sorted((node.id for node in nodes if node.id not in parents), reverse=True)
-    return next(leaf for leaf in leaves if _is_below(by_id, leaf, node_id))
-
-
-def _is_below(by_id: dict[str, N], node_id: str | None, ancestor_id: str) -> bool:
-    while node_id is not None and node_id != ancestor_id:
-        node_id = by_id[node_id].parent_id
-    return node_id is not None
+    latest, below = "", [node_id]
+    while below:
+        at = below.pop()
+        # Popped, so that a circle in damaged data ends as well.
+        if further := children.pop(at, None):
+            below += further
+        else:
+            latest = max(latest, at)
+    return latest
