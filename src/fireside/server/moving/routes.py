@@ -10,6 +10,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
+from sqlalchemy.sql.base import ExecutableOption
 from starlette.requests import ClientDisconnect
 
 from fireside.server.accounts.deps import CurrentUser, Member
@@ -72,7 +74,7 @@ async def list_imports(
 @router.get("/imports/{import_id}")
 async def get_import(import_id: Id, user: CurrentUser, session: DatabaseSession, context: CurrentContext) -> ImportOut:
     """How far it is; once it is over, with all that was left out and why."""
-    return context.imports.view(await _get(session, user.id, import_id), whole=True)
+    return context.imports.view(await _get(session, user.id, import_id, undefer(Import.skipped)), whole=True)
 
 
 @router.post("/imports/{import_id}/cancel", status_code=204)
@@ -126,8 +128,8 @@ async def export_account(request: Request, user: CurrentUser, context: CurrentCo
     )
 
 
-async def _get(session: AsyncSession, user_id: str, import_id: str) -> Import:
-    own = select(Import).where(Import.id == import_id, Import.user_id == user_id)
+async def _get(session: AsyncSession, user_id: str, import_id: str, *options: ExecutableOption) -> Import:
+    own = select(Import).where(Import.id == import_id, Import.user_id == user_id).options(*options)
     if (row := (await session.scalars(own)).one_or_none()) is None:
         raise not_found("import")
     return row
