@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -254,20 +253,6 @@ async def test_of_a_large_conversation_that_is_refused_nothing_stays(
     assert [one["reason"] for one in report["skipped"]] == ["refused"] and await trees(ada) == []
 
 
-async def test_others_write_while_a_large_conversation_comes(ada: Person, bob: Person, app: FastAPI) -> None:
-    """Of four million characters: no transaction holds more than one message of a million."""
-    chain = [node("q", None, ["0"], "user", "Go")]
-    for number in range(4):
-        chain.append(node(str(number), str(number - 1) if number else "q", [], "user", "word " * 190_000))
-    running = (await upload(ada, encoded([chatgpt(*chain)])))["id"]
-    longest = 0.0
-    while (await ada.get(f"imports/{running}"))["status"] == "running":
-        began = time.monotonic()
-        await bob.post("prompts", {"name": f"p{began}".replace(".", "-"), "content": "x"})
-        longest = max(longest, time.monotonic() - began)
-    assert len((await trees(ada))[0]["messages"]) == 5 and longest < 2, longest
-
-
 async def test_an_import_ends_where_the_disk_is_full(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     free = iter([1 << 40, 1 << 40, 0])
     usage = type("Usage", (), {"free": property(lambda _: next(free))})
@@ -278,16 +263,25 @@ async def test_an_import_ends_where_the_disk_is_full(ada: Person, monkeypatch: p
     assert len(await trees(ada)) == 1
 
 
+def turn(*pieces: str) -> bytes:
+    names = ["q", *(f"a{number}" for number in range(len(pieces)))]
+    nodes = [node("q", None, ["a0"], "user", "Tell me")]
+    for number, piece in enumerate(pieces):
+        nodes.append(node(f"a{number}", names[number], names[number + 2 : number + 3], "assistant", piece))
+    return encoded([chatgpt(*nodes)])
+
+
+async def test_an_answer_that_was_gone_on_with_here_stays_what_it_was(ada: Person) -> None:
+    await imported(ada, turn("One."))
+    (before,) = await trees(ada)
+    await ada.asked(before["id"], "And?", before["current_leaf_id"])
+    assert (await imported(ada, turn("One.", "Two.")))["messages"] == 1
+    (tree,) = await trees(ada)
+    assert [m["content"] for m in tree["messages"]] == ["Tell me", "One.", "And?", "Hello there.", "One.\n\nTwo."]
+
+
 async def test_an_answer_that_had_not_come_to_its_end_goes_on(ada: Person) -> None:
     """It is the same message, whichever export comes first and again."""
-
-    def turn(*pieces: str) -> bytes:
-        names = ["q", *(f"a{number}" for number in range(len(pieces)))]
-        nodes = [node("q", None, ["a0"], "user", "Tell me")]
-        for number, piece in enumerate(pieces):
-            nodes.append(node(f"a{number}", names[number], names[number + 2 : number + 3], "assistant", piece))
-        return encoded([chatgpt(*nodes)])
-
     await imported(ada, turn("One.", "Two."))
     (before,) = await trees(ada)
     report = await imported(ada, turn("One.", "Two.", "Three.", "Four."))

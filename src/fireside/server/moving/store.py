@@ -8,11 +8,13 @@ from datetime import datetime
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from fireside.server.chat.runs.titles import first_words
 from fireside.server.chat.schemas import Parameters
 from fireside.server.chat.tables import Conversation, Message, Project
 from fireside.server.db.base import new_id, now
+from fireside.server.feedback.tables import Feedback
 from fireside.server.moving import native, parsed
 from fireside.server.moving.tables import ImportedConversation
 
@@ -79,8 +81,12 @@ async def remove(session: AsyncSession, user_id: str, given: parsed.Conversation
 
 
 async def _go_on(session: AsyncSession, given: parsed.Conversation, known: dict[str, str]) -> int:
-    """Writes down what became of messages that had not come to their ends, and under which ids they are known now."""
+    """Writes down what became of messages that had not come to their ends, and under which ids they are known now.
+
+    One that was answered or judged here stays what it was then; its whole turn comes beside it.
+    """
     taken = {known[message.source_id] for message in given.messages if message.source_id in known}
+    answer = aliased(Message)
     count = 0
     for message in given.messages:
         if message.source_id in known:
@@ -88,12 +94,13 @@ async def _go_on(session: AsyncSession, given: parsed.Conversation, known: dict[
         before = next((known[piece] for piece in reversed(message.pieces) if piece in known), None)
         if before is None or before in taken:
             continue
-        taken.add(before)
-        known[message.source_id] = before
-        count += 1
-        await session.execute(
+        result = await session.execute(
             update(Message)
-            .where(Message.id == before)
+            .where(
+                Message.id == before,
+                ~select(answer.id).where(answer.parent_id == before).exists(),
+                ~select(Feedback.id).where((Feedback.message_id == before) | (Feedback.other_id == before)).exists(),
+            )
             .values(
                 content=message.content,
                 reasoning=message.reasoning,
@@ -102,6 +109,10 @@ async def _go_on(session: AsyncSession, given: parsed.Conversation, known: dict[
             )
             .execution_options(synchronize_session=False)
         )
+        if result.rowcount:  # type: ignore[attr-defined]
+            taken.add(before)
+            known[message.source_id] = before
+            count += 1
     return count
 
 
