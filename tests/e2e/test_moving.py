@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,24 @@ def shared(site: Site, page: Page) -> str:
     link = page.get_by_label("Link", exact=True)
     expect(link).to_have_value(re.compile(f"^{re.escape(site.url)}/s/[\\w-]{{43}}$"))
     return link.input_value()
+
+
+def test_an_update_leaves_a_link_the_days_it_had(site: Site, page: Page) -> None:
+    shared(site, page)
+    valid = page.get_by_label("The link is valid")
+    for expected in ("valid until", "valid until"):
+        expect(valid.locator("option:checked")).to_contain_text(expected)
+        with page.expect_response(re.compile("/update$")) as answer:
+            page.get_by_role("button", name="Update link").click()
+        found = answer.value.json()
+        left = datetime.fromisoformat(found["expires_at"]) - datetime.fromisoformat(found["created_at"])
+        assert left < timedelta(days=8)
+    valid.select_option("until you revoke it")
+    page.get_by_role("button", name="Update link").click()
+    expect(valid.locator("option")).to_have_count(4)
+    expect(valid.locator("option:checked")).to_have_text("until you revoke it")
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    expect(valid.locator("option:checked")).to_have_text("for a month")  # of the next one
 
 
 def forgive_missing(complaints: Complaints) -> None:
@@ -78,6 +97,11 @@ def test_a_visitor_signs_in_and_goes_on_with_it(site: Site, page: Page, new_page
     visitor.get_by_label("E-mail address").fill("ada@example.com")
     visitor.get_by_label("Password").fill(PASSWORD)
     visitor.get_by_role("button", name="Sign in").click()
+    go_on = visitor.get_by_role("button", name="Continue this conversation")
+    expect(go_on).to_be_visible()
+    visitor.reload()
+    expect(go_on).to_be_visible()
+    go_on.click()
     expect(turns(visitor)).to_have_count(2)
     assert re.search(r"/c/[0-9a-f]{32}$", visitor.url) and visitor.url != page.url
     ask(visitor, "Go on")

@@ -58,6 +58,7 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None, lib
             stack.push_async_callback(context.served.close)
             await context.served.start()
             await stack.enter_async_context(context.accounts.pruned())
+            stack.callback(context.exports.close)
             stack.push_async_callback(context.imports.close)
             await context.imports.start()
             yield

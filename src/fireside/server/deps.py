@@ -14,6 +14,7 @@ from fireside.server.accounts.watch import Watch
 from fireside.server.chat.runs.hub import RunHub
 from fireside.server.db.database import Database
 from fireside.server.metrics import Metrics
+from fireside.server.moving.exporter import Exporter
 from fireside.server.moving.jobs import Importer
 from fireside.server.registry import ModelRegistry
 from fireside.server.serving.library import Library
@@ -35,6 +36,7 @@ class Context:
         self.runs = RunHub(self.database, models, self.metrics)
         self.served = ServedModels(settings, models, self.database, self.runs, library or Library(settings))
         self.imports = Importer(settings, self.database)
+        self.exports = Exporter()
         self.shared_pages = SharedPages(settings, self.database)
 
     def abandon(self, user_id: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fireside.server.moving.archive import read
 from fireside.server.moving.parsed import Conversation, Reason, Skipped
-from tests.server.moving.exports import branched, chatgpt, encoded, librechat, node, openwebui, zipped
+from tests.server.moving.exports import branched, chatgpt, encoded, librechat, native, node, openwebui, zipped
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -229,6 +229,38 @@ def test_openwebui() -> None:
     assert conversation.updated_at == EPOCH + timedelta(seconds=1700000030)
     assert conversation.parameters["system"] == "Be exact."
     assert counts == {Reason.ATTACHMENT: 1, Reason.TOOL: 1}
+
+
+def test_openwebui_calls_of_tools_however_long() -> None:
+    chat = openwebui()
+    result = "&quot;" * 5000
+    chat["chat"]["history"]["messages"]["r2"]["content"] = (
+        f'<details type="tool_calls" done="true" result="{result}">\n<summary>Tool Executed</summary>\n</details>\nSo.'
+    )
+    conversation, counts = one([chat])
+    assert conversation.messages[2].content == "So." and counts[Reason.TOOL] == 1
+
+
+@pytest.mark.parametrize("program", ["chatgpt", "openwebui", "fireside"])
+def test_the_branch_that_was_shown_is_shown_where_its_end_is_left_out(program: str) -> None:
+    """Not the one that was last written."""
+    if program == "chatgpt":
+        value = branched(current_node="hidden")
+        value["mapping"]["hidden"] = node("hidden", "a2", [], "system", "")
+        expected = "a2"
+    elif program == "openwebui":
+        value = openwebui()
+        messages = value["chat"]["history"]["messages"]
+        messages["hidden"] = {"id": "hidden", "parentId": "r1", "childrenIds": [], "role": "user", "content": ""}
+        value["chat"]["history"]["currentId"] = "hidden"
+        expected = "r1"
+    else:
+        value = native(current_leaf_id="3" * 32)
+        messages = value["conversation"]["messages"]
+        messages += [messages[1] | {"id": "3" * 32, "role": "system", "parent_id": "1" * 32}]
+        expected = "1" * 32
+    conversation, _ = one([value])
+    assert conversation.current == expected
 
 
 def test_openwebui_of_old_without_a_history() -> None:

@@ -17,7 +17,7 @@ import pytest
 from fireside.server.moving import archive, json_stream
 from fireside.server.moving.archive import Unreadable, read
 from fireside.server.moving.json_stream import Malformed, TooLarge, items
-from fireside.server.moving.parsed import MAX_MESSAGE, Reason, Skipped
+from fireside.server.moving.parsed import MAX_MESSAGE, Reason, Skipped, source_id
 from tests.server.moving.exports import branched, chatgpt, encoded, librechat, native, node, openwebui, zipped
 from tests.server.moving.test_formats import one, shape, taken
 
@@ -236,9 +236,89 @@ def test_texts_that_make_readers_slow() -> None:
     for number in range(1, 3000):
         nodes.append(node(str(number), str(number - 1), [f"end{number}", str(number + 1)], "assistant", "y" * 100))
         nodes.append(node(f"end{number}", str(number), [], "assistant", "z"))
-    _, counts = taken(encoded([chatgpt(*nodes)]))
-    assert counts == {Reason.TOO_LARGE: 1}
+    one([chatgpt(*nodes)])
+    one([chatgpt(node("q", None, [], "assistant", "【" * 900_000, metadata=sources("【1】", "y" * 4000)))])
     assert time.process_time() - began < 8
+
+
+def sources(*marks_and_texts: str) -> dict[str, Any]:
+    pairs = zip(marks_and_texts[::2], marks_and_texts[1::2], strict=True)
+    return {"content_references": [{"matched_text": mark, "alt": text} for mark, text in pairs]}
+
+
+def test_sources_that_multiply() -> None:
+    """Marks that stand for themselves many times over, and one source that is shown everywhere."""
+    marks = [mark for _ in range(4) for mark in ("【1】", "【1】" * 200)]
+    nodes = [
+        node("a", None, [], "assistant", "【1】" * 100, metadata=sources(*marks)),
+        node("b", None, [], "assistant", "【2】" * 10_000, metadata=sources("【2】", "y" * 4000)),
+        node("c", None, [], "assistant", "【", metadata=sources("【", "【" * 4000)),
+    ]
+    tracemalloc.start()
+    conversation, _ = one([chatgpt(*nodes)])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(m.content) < 80_000 for m in conversation.messages] == [True] * 3 and peak < 3_000_000
+    assert "y" * 4000 in conversation.messages[1].content and conversation.messages[2].content == "【"
+
+
+def test_turns_that_branch_take_no_more_than_twice_what_was_read() -> None:
+    """What many branches share is then a message of its own, and nothing is lost."""
+    ends = [str(number) for number in range(400)]
+    conversation, counts = one(
+        [
+            chatgpt(
+                node("q", None, ["a"], "user", "Go"),
+                node("a", "q", ["b"], "assistant", "x" * 1000),
+                node("b", "a", ends, "assistant", "y" * 1000),
+                *(node(end, "b", [], "assistant", f"end {end}") for end in ends),
+            )
+        ]
+    )
+    assert counts == {} and len(conversation.messages) == 2 + 400
+    assert shape(conversation)[1] == ("b", "q", "assistant", "x" * 1000 + "\n\n" + "y" * 1000)
+    assert {(m.parent, m.content) for m in conversation.messages[2:]} == {("b", f"end {end}") for end in ends}
+    assert conversation.current == "399"
+
+
+def test_ids_that_pretend_to_be_others() -> None:
+    """A circle of ids that are not circles of nodes."""
+    long = "x" * 200
+    conversation, _ = one(
+        [
+            chatgpt(
+                node(source_id(long) or "", None, ["b"], "assistant", "1"),
+                node("b", source_id(long), [long], "assistant", "2"),
+                node(long, "b", [], "assistant", "3"),
+            )
+        ]
+    )
+    assert [m.content for m in conversation.messages] == ["1\n\n2\n\n3"]
+
+
+@pytest.mark.parametrize("digits", [3999, 4299, 5000, 200_000])
+@pytest.mark.parametrize("chunk", [65_536, 1000])
+def test_numbers_of_thousands_of_digits_end_nothing(digits: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_stream, "CHUNK", chunk)
+    for behind in (b"}", b" \n}", b',"a":5}'):
+        number = b',{"mapping":{},"create_time":' + b"9" * digits + behind
+        data = b"[" + encoded(branched()) + number + b"," + encoded(openwebui(id="9" * digits)) + b"]"
+        conversations, counts = taken(data)
+        assert [c.source for c in conversations] == ["chatgpt", "openwebui"] and counts[Reason.NO_MESSAGES] == 1
+
+
+def test_the_list_of_a_zip_takes_little_memory() -> None:
+    """However many files there are in it, and however few it says."""
+    entry = b"PK\1\2" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"x"
+    count = archive.MAX_ENTRIES + 1
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(entry) * count, 0, 0)
+    data = b"".join([b"PK\3\4", entry * count, end])
+    tracemalloc.start()
+    with pytest.raises(Unreadable, match="too many files"):
+        taken(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12_000_000
 
 
 def test_reading_does_not_recurse() -> None:

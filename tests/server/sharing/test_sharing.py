@@ -94,6 +94,16 @@ async def test_it_is_frozen_until_it_is_taken_anew(ada: Person, nobody: httpx.As
     assert (await ada.get("shares"))["items"] == [changed]
 
 
+async def test_taken_anew_it_expires_when_it_did_unless_told(ada: Person, script: Scripted) -> None:
+    conversation, _ = await talk(ada, script)
+    for expires in ("day", "never"):
+        link = await share(ada, conversation, expires=expires)
+        changed = await ada.post(f"shares/{link['id']}/update", {}, 200)
+        assert changed["expires_at"] == link["expires_at"] and changed["updated_at"] > link["updated_at"]
+    left = datetime.fromisoformat((await share(ada, conversation))["expires_at"]) - now()
+    assert timedelta(days=29) < left <= timedelta(days=30)
+
+
 @pytest.mark.parametrize(("expires", "days"), [("day", 1), ("week", 7), ("month", 30)])
 async def test_it_expires(
     ada: Person, nobody: httpx.AsyncClient, app: FastAPI, script: Scripted, expires: str, days: int

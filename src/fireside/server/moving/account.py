@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
 
 from sqlalchemy import select
 from sqlalchemy.orm import defer
@@ -21,12 +21,15 @@ from fireside.server.feedback.schemas import FeedbackOut
 from fireside.server.feedback.tables import Feedback
 from fireside.server.moving import native
 from fireside.server.moving.export import file_name, to_json, to_markdown
+from fireside.server.moving.exporter import Exporter
 from fireside.server.sharing.snapshots import branch
 from fireside.server.sharing.tables import Share
 
 _AT_ONCE = 50  # rows
+_FEEDBACK_AT_ONCE = 1000  # rows
 
-# One kind of thing, as files: names and contents.
+# One kind of thing, as files: names and contents. None of them holds a connection of the database while it yields:
+# whoever reads slowly would keep it from everybody else.
 Part = Callable[[Database, User, Words], AsyncIterator[tuple[str, bytes]]]
 
 
@@ -37,19 +40,31 @@ async def _profile(_: Database, user: User, __: Words) -> AsyncIterator[tuple[st
 async def _prompts(database: Database, user: User, _: Words) -> AsyncIterator[tuple[str, bytes]]:
     async with database.session() as session:
         rows = await session.scalars(select(Prompt).where(Prompt.user_id == user.id).order_by(Prompt.id))
-        yield "prompts.json", native.encode([PromptOut.model_validate(row).model_dump() for row in rows])
+        data = native.encode([PromptOut.model_validate(row).model_dump() for row in rows])
+    yield "prompts.json", data
 
 
 async def _projects(database: Database, user: User, _: Words) -> AsyncIterator[tuple[str, bytes]]:
     async with database.session() as session:
         rows = await session.scalars(select(Project).where(Project.user_id == user.id).order_by(Project.id))
-        yield "projects.json", native.encode([ProjectOut.model_validate(row).model_dump() for row in rows])
+        data = native.encode([ProjectOut.model_validate(row).model_dump() for row in rows])
+    yield "projects.json", data
 
 
 async def _feedback(database: Database, user: User, _: Words) -> AsyncIterator[tuple[str, bytes]]:
-    async with database.session() as session:
-        rows = await session.scalars(select(Feedback).where(Feedback.user_id == user.id).order_by(Feedback.id))
-        yield "feedback.json", native.encode([FeedbackOut.model_validate(row).model_dump() for row in rows])
+    """In one file, or in several of so many each: `feedback.json`, `feedback-2.json`."""
+    last, count = "", 0
+    while True:
+        own = select(Feedback).where(Feedback.user_id == user.id, Feedback.id > last)
+        async with database.session() as session:
+            rows = (await session.scalars(own.order_by(Feedback.id).limit(_FEEDBACK_AT_ONCE))).all()
+            data = native.encode([FeedbackOut.model_validate(row).model_dump() for row in rows])
+        if rows or not count:
+            count += 1
+            yield f"feedback-{count}.json" if count > 1 else "feedback.json", data
+        if len(rows) < _FEEDBACK_AT_ONCE:
+            return
+        last = rows[-1].id
 
 
 async def _shared_links(database: Database, user: User, _: Words) -> AsyncIterator[tuple[str, bytes]]:
@@ -83,7 +98,8 @@ async def _conversations(database: Database, user: User, words: Words) -> AsyncI
                     continue  # deleted in the meantime
                 data = await to_json(session, conversation)
                 path: list[Message] = await branch(session, conversation, None)
-            title = f"{conversation.created_at:%Y-%m-%d} {conversation.title[:60]} {conversation.id[-8:]}"
+            # The end of the id before the title, of which a long one is cut.
+            title = f"{conversation.created_at:%Y-%m-%d} {conversation.id[-8:]} {conversation.title[:60]}"
             yield f"conversations/{file_name(title, 'json')}", data
             text = to_markdown(words, conversation, path, reasoning=False)
             yield f"conversations/{file_name(title, 'md')}", text.encode("utf-8", "replace")
@@ -93,13 +109,13 @@ async def _conversations(database: Database, user: User, words: Words) -> AsyncI
 PARTS: list[Part] = [_profile, _prompts, _projects, _shared_links, _feedback, _conversations]
 
 
-async def account_zip(database: Database, user: User, words: Words) -> AsyncGenerator[bytes]:
+async def account_zip(database: Database, exporter: Exporter, user: User, words: Words) -> AsyncGenerator[bytes]:
     """In pieces, one file after the other; no more than one conversation is in memory."""
     sent = _Sent()
     archive = zipfile.ZipFile(sent, "w", zipfile.ZIP_DEFLATED)
     for part in PARTS:
         async for name, data in part(database, user, words):
-            await asyncio.to_thread(archive.writestr, name, data)
+            await exporter.run(partial(archive.writestr, name, data))
             if piece := sent.take():
                 yield piece
     archive.close()

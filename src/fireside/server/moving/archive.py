@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,8 +18,8 @@ from fireside.server.moving.parsed import Conversation, Reason, Skipped, string
 from fireside.server.moving.trees import TooManyMessages
 
 MAX_EXPANSION = 8  # times the largest upload: what all of a zip may come to
-MAX_ENTRIES = 100_000
-_MAX_AT_ONCE = 32 << 20  # bytes of a zip that are read in one piece, the list of what is in it above all
+MAX_ENTRIES = 50_000
+_MAX_AT_ONCE = 8 << 20  # bytes of a zip that are read in one piece, the list of what is in it above all
 _MAX_RATIO = 200  # of a large file; text of JSON comes to a tenth or twentieth
 _LARGE = 10 << 20
 
@@ -63,7 +64,8 @@ class _Counter:
 
 
 class _Careful(io.BufferedIOBase):
-    """A file of which nobody reads too much at once: the list of a zip's files is as long as the zip says."""
+    """A zip of which nobody reads too much at once: the list of its files, which zipfile reads in one piece and takes
+    ten times the memory for, is as long as the zip says."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -72,7 +74,7 @@ class _Careful(io.BufferedIOBase):
         if size is None or size < 0 or size > _MAX_AT_ONCE:
             size = _MAX_AT_ONCE + 1
         data = self._file.read(size)
-        if len(data) > _MAX_AT_ONCE:
+        if len(data) > _MAX_AT_ONCE or _entries(data) > MAX_ENTRIES:
             raise Unreadable("there are too many files in it")
         return data
 
@@ -89,6 +91,16 @@ class _Careful(io.BufferedIOBase):
         return True
 
 
+def _entries(data: bytes) -> int:
+    """How many a zip's list of files has, or 0 if `data` is none (APPNOTE.TXT, 4.3.12): what the zip itself says of
+    their number may be a lie."""
+    at = count = 0
+    while at + 46 <= len(data) and data.startswith(b"PK\1\2", at):
+        at += 46 + sum(struct.unpack_from("<HHH", data, at + 28))
+        count += 1
+    return count
+
+
 def _zip(file: IO[bytes], max_bytes: int, progress: Callable[[int, int], None]) -> Iterator[Conversation | Skipped]:
     try:
         archive = zipfile.ZipFile(_Careful(file))
@@ -97,13 +109,10 @@ def _zip(file: IO[bytes], max_bytes: int, progress: Callable[[int, int], None]) 
             raise
         raise Unreadable("it is a damaged zip file, or not all of one") from error
     with archive:
-        entries = archive.infolist()
-        if len(entries) > MAX_ENTRIES:
-            raise Unreadable("there are too many files in it")
         chosen: list[zipfile.ZipInfo] = []
         seen: set[str] = set()
         others = 0
-        for entry in sorted(entries, key=lambda entry: entry.filename):
+        for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
             if entry.is_dir() or entry.filename.startswith("__MACOSX/"):
                 continue
             reason = _reason_against(entry)

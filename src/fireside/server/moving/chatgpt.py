@@ -5,12 +5,14 @@ of nodes with a parent, children and a message or null. Messages have an author'
 content of some `content_type`; newer exports leave `metadata` out, or the model in it.
 
 One turn of an answer is several nodes: thoughts, calls of tools, what those gave, text. As on ChatGPT's own page they
-become one message; where the turn branches in between, each branch has the whole turn.
+become one message; where the turn branches in between, each branch has the whole turn, within reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from fireside.server.moving.parsed import (
@@ -24,16 +26,15 @@ from fireside.server.moving.parsed import (
     source_id,
     string,
 )
-from fireside.server.moving.trees import Node, TooManyMessages, ordered
+from fireside.server.moving.trees import Node, nearest, ordered
 
 SOURCE = "chatgpt"
 
-# Of a conversation whose branching turns were written out, each branch with all of its turn.
-_MAX_CHARACTERS = 64_000_000
-_MAX_STEPS = 1_000_000
+_SPARE = 10_000  # characters that any conversation may come to, however often its turns branch
 _NOT_SHOWN = frozenset({"user_editable_context", "model_editable_context", "reasoning_recap", "app_pairing_content"})
 _SHOWN_TOOLS = ("python", "canmore")  # what is sent to these was shown as code
-_REFERENCE = ("\ue200", "【")  # a mark in the text that stands for a source
+# What stands in the text for a source.
+_MARK = re.compile("\ue200[^\ue200\ue201]{1,1000}\ue201|【[^【】]{1,1000}】")
 _MAX_REFERENCES = 500
 
 
@@ -55,7 +56,7 @@ def parse(item: dict[str, Any]) -> Conversation:
         parent = node.get("parent")
         nodes[key] = Node(parent if isinstance(parent, str) else None, message, children)
     current = item.get("current_node")
-    messages, ends = _turns(ordered(nodes, notes), _above(nodes, current if isinstance(current, str) else None))
+    messages, ends = _turns(ordered(nodes, notes), nearest(nodes, current))
     name = source_id(item.get("conversation_id")) or source_id(item.get("id"))
     return Conversation(
         source=SOURCE,
@@ -142,7 +143,7 @@ def _text(content: dict[str, Any], role: str, recipient: str, metadata: dict[str
                 notes.add(Reason.ATTACHMENT)
                 text = f"[{notes.text(name, 200)}]\n\n{text}"
         return text
-    return _with_sources(text, metadata)
+    return _with_sources(text, metadata, notes)
 
 
 def _part(value: object, notes: Notes) -> str:
@@ -178,14 +179,27 @@ def _fenced(text: str, language: str) -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def _with_sources(text: str, metadata: dict[str, Any]) -> str:
-    """Marks that stand for a source become what was shown in their place."""
-    for value in sequence(metadata.get("content_references"))[:_MAX_REFERENCES]:
-        reference = mapping(value)
-        mark = string(reference.get("matched_text"))
-        if mark.startswith(_REFERENCE) and len(mark) < 1000:
-            text = text.replace(mark, string(reference.get("alt"))[:4000])
-    return text[:MAX_MESSAGE]
+def _with_sources(text: str, metadata: dict[str, Any], notes: Notes) -> str:
+    """Marks that stand for a source become what was shown in their place.
+
+    In one pass, in which no mark is looked for in what a mark became; and what is shown more than once comes to no more
+    than what the file holds of text and sources. Beyond that marks stay as they are.
+    """
+    shown = {
+        string(reference.get("matched_text")): notes.text(string(reference.get("alt"))[:4000])
+        for reference in map(mapping, sequence(metadata.get("content_references"))[:_MAX_REFERENCES])
+    }
+    room = len(text) + sum(map(len, shown.values()))
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal room
+        source = shown.get(match[0])
+        if source is None or len(source) > room:
+            return match[0]
+        room -= len(source)
+        return source
+
+    return _MARK.sub(replace, text)[:MAX_MESSAGE] if shown else text
 
 
 def _above(nodes: dict[str, Node], key: str | None) -> str | None:
@@ -200,36 +214,40 @@ def _above(nodes: dict[str, Node], key: str | None) -> str | None:
     return None
 
 
-def _turns(pieces: Iterable[Message], current: str | None) -> tuple[list[Message], str | None]:
+def _turns(pieces: Sequence[Message], current: str | None) -> tuple[list[Message], str | None]:
     """The messages of whole turns, and which of them is or holds `current`.
 
-    A piece of an answer ends a turn where a question follows it, or no other piece. Raises `TooManyMessages`.
+    A piece of an answer ends a turn where a question follows it, or no other piece. Where all branches with all of
+    their turns would come to much more than was read, what branches share stays a message of its own.
     """
-    pieces = list(pieces)
     by_name = {piece.source_id: piece for piece in pieces}
-    goes_on = {piece.parent for piece in pieces if piece.role == "assistant"}
+    followed = Counter(piece.parent for piece in pieces if piece.role == "assistant")
+    stops = {piece.source_id for piece in pieces if piece.role == "user"}
     asked_on = {piece.parent for piece in pieces if piece.role == "user"}
-    messages: list[Message] = []
-    size = steps = 0
+    ends = {name for name in by_name if name in stops or name in asked_on or not followed[name]}
+    sizes: dict[str, int] = {}  # of what ends with a piece, if it is a whole turn
     for piece in pieces:
-        if piece.role == "assistant" and piece.source_id in goes_on and piece.source_id not in asked_on:
+        is_first = piece.role == "user" or piece.parent is None or piece.parent in stops
+        sizes[piece.source_id] = _size(piece) + (0 if is_first else sizes[piece.parent or ""])
+    if sum(sizes[name] for name in ends) > 2 * sum(map(_size, pieces)) + _SPARE:
+        stops = ends = ends | {name for name in by_name if followed[name] > 1}
+    messages = []
+    for end in pieces:
+        if end.source_id not in ends:
             continue
-        turn = [piece]
-        while turn[-1].role == "assistant" and (before := by_name.get(turn[-1].parent or "")) is not None:
-            if before.role == "user":
-                break
-            turn.append(before)
-        made = _joined(turn[::-1])
-        size += len(made.content) + len(made.reasoning or "")
-        steps += len(turn)
-        if size > _MAX_CHARACTERS or steps > _MAX_STEPS:
-            raise TooManyMessages
-        messages.append(made)
-    names = {message.source_id for message in messages}
+        turn = [end]
+        while end.role == "assistant" and (above := turn[-1].parent) is not None and above not in stops:
+            turn.append(by_name[above])
+        messages.append(_joined(turn[::-1]))
     last = {piece.parent: piece.source_id for piece in pieces if piece.role == "assistant"}
-    while current is not None and current not in names:  # in the middle of a turn: what was shown is the end of it
+    while current is not None and current not in ends:  # in the middle of a turn: what was shown is the end of it
         current = last.get(current)
     return messages, current
+
+
+def _size(piece: Message) -> int:
+    """Characters, and some for what comes with any message."""
+    return len(piece.content) + len(piece.reasoning or "") + 100
 
 
 def _joined(turn: list[Message]) -> Message:
@@ -246,4 +264,5 @@ def _joined(turn: list[Message]) -> Message:
         model=end.model or first.model,
         status=end.status,
         finish_reason=end.finish_reason,
+        pieces=tuple(piece.source_id for piece in turn[:-1]),
     )

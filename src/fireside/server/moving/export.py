@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fireside.server.chat.tables import Conversation, Message, Project
 from fireside.server.documents.page import Turn, conversation_page, day
 from fireside.server.documents.words import Words
+from fireside.server.errors import ApiError
 from fireside.server.moving import native
+from fireside.server.sharing.snapshots import MAX_CHARACTERS
 
 _MAX_NAME = 80  # characters of a file's name
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
@@ -48,7 +50,7 @@ def to_markdown(words: Words, conversation: Conversation, path: Sequence[Message
 
 
 def to_page(words: Words, conversation: Conversation, path: Sequence[Message], *, reasoning: bool) -> str:
-    """Takes a while for long ones: not for the event loop."""
+    """Takes a while for long ones: not for the event loop. Raises `ApiError` 409 for those that would take too long."""
     turns = [
         Turn(
             role=message.role,
@@ -59,6 +61,13 @@ def to_page(words: Words, conversation: Conversation, path: Sequence[Message], *
         for message in path
         if message.content
     ]
+    size = sum(len(turn["content"]) + len(turn["reasoning"] or "") for turn in turns)
+    if size > MAX_CHARACTERS:
+        raise ApiError(
+            409,
+            f"this branch has {size:,} characters, and a page at most {MAX_CHARACTERS:,}; export Markdown instead",
+            code="too_long_for_a_page",
+        )
     return conversation_page(words, conversation.title, turns, about=day(conversation.created_at))
 
 

@@ -1,4 +1,4 @@
-"""Imports that run: one a person at a time, each conversation in a transaction of its own, read in a thread."""
+"""Imports that run: one a person at a time, one conversation after the other, read in a thread."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from pathlib import Path
 from typing import IO
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from fireside.server.db.base import new_id, now
 from fireside.server.db.database import Database
+from fireside.server.db.trouble import is_for_good, may_pass
 from fireside.server.errors import ApiError, ClientDisconnected
 from fireside.server.moving.archive import Unreadable, read
 from fireside.server.moving.json_stream import Stopped
 from fireside.server.moving.parsed import Conversation, Reason, Skipped
+from fireside.server.moving.portions import store_all
 from fireside.server.moving.schemas import ImportOut, ImportReport, SkippedOut
-from fireside.server.moving.store import store
 from fireside.server.moving.tables import Import
 from fireside.settings import Settings
 
 MAX_AT_ONCE = 4  # on one server, uploads included
 KEPT = 20  # reports of one person
-_LISTED = 10_000  # of what was skipped, in one report
+_LISTED = 500  # of what was skipped, in one report; the rest is counted
 _BUFFER = 1 << 20
 _PATIENCE = 60.0  # seconds without a byte of an upload
 _SPARE = 256 << 20  # bytes of the disk that no upload takes
@@ -57,8 +58,17 @@ class Job:
 
     def skip(self, skipped: Skipped) -> None:
         self.report.skipped_count += skipped.count
-        if len(self.report.skipped) < _LISTED:
-            self.report.skipped.append(SkippedOut(**vars(skipped)))
+        listed = self.report.skipped
+        if len(listed) < _LISTED:
+            listed.append(SkippedOut(**vars(skipped)))
+        elif rest := next((one for one in listed[_LISTED:] if one.reason is skipped.reason), None):
+            rest.count += skipped.count
+        else:
+            listed.append(SkippedOut(reason=skipped.reason, where="", title="", count=skipped.count, detail=""))
+
+
+class _Trouble(Exception):
+    """The database takes nothing at present."""
 
 
 class Importer:
@@ -111,7 +121,7 @@ class Importer:
             file = tempfile.TemporaryFile(dir=home)  # noqa: SIM115 - closed by whoever has it last
             await self._write(file, chunks)
             async with self._database.session() as session:
-                row = Import(id=new_id(), user_id=user_id, name=name, status="running", report={})
+                row = Import(id=new_id(), user_id=user_id, name=name, status="running", report={}, skipped=[])
                 session.add(row)
                 await session.flush()
                 old = select(Import.id).where(Import.user_id == user_id).order_by(Import.id.desc()).offset(KEPT)
@@ -129,13 +139,14 @@ class Importer:
         """whole: with the list of what was skipped, once it is over."""
         job = self.running(row.user_id, row.id)
         report = job.report if job else ImportReport.model_validate(row.report)
-        if job or not whole:
-            report = report.model_copy(update={"skipped": []})
+        skipped = row.skipped if whole and not job else []
+        report = report.model_copy(update={"skipped": [SkippedOut.model_validate(one) for one in skipped]})
         return ImportOut(
             id=row.id,
             created_at=row.created_at,
             name=row.name,
-            status="running" if job else row.status,  # type: ignore[arg-type]  # one of them
+            # One that runs nowhere could not write its end down.
+            status="running" if job else "interrupted" if row.status == "running" else row.status,  # type: ignore[arg-type]
             finished_at=row.finished_at,
             progress=min(job.done / max(job.total, 1), 1.0) if job else 1.0,
             report=report,
@@ -155,8 +166,7 @@ class Importer:
                 code="too_many_imports",
                 headers={"Retry-After": "60", "Connection": "close"},
             )
-        place = self._settings.home if self._settings.home.exists() else Path.cwd()
-        if shutil.disk_usage(place).free < (declared or 0) + _SPARE:
+        if not self._has_room(declared or 0):
             raise ApiError(
                 507,
                 "the server's disk has no room for it",
@@ -164,6 +174,10 @@ class Importer:
                 code="disk_full",
                 headers={"Connection": "close"},
             )
+
+    def _has_room(self, size: int) -> bool:
+        place = self._settings.home if self._settings.home.exists() else Path.cwd()
+        return shutil.disk_usage(place).free >= size + _SPARE
 
     async def _write(self, file: IO[bytes], chunks: AsyncIterator[bytes]) -> None:
         limit, size, buffer = self._settings.max_import_bytes, 0, bytearray()
@@ -196,6 +210,9 @@ class Importer:
             status = "interrupted" if self._is_closing else "cancelled"
         except Unreadable as error:
             job.report.problem = str(error)
+        except _Trouble as error:
+            log.warning("an import was interrupted: %s", error.__cause__)
+            status = "interrupted"
         except Exception:
             log.exception("an import failed")
             job.report.problem = "the server failed; its log says why"
@@ -203,11 +220,9 @@ class Importer:
             file.close()
             try:
                 async with self._database.session() as session:
-                    await session.execute(
-                        update(Import)
-                        .where(Import.id == job.id)
-                        .values(status=status, finished_at=now(), report=job.report.model_dump(mode="json"))
-                    )
+                    report = job.report.model_dump(mode="json")
+                    ended = {"status": status, "finished_at": now(), "skipped": report.pop("skipped"), "report": report}
+                    await session.execute(update(Import).where(Import.id == job.id).values(**ended))
             except SQLAlchemyError:
                 log.exception("the report of an import was not kept")
             finally:
@@ -228,11 +243,18 @@ class Importer:
                 await self._store(job, item)
 
     async def _store(self, job: Job, conversation: Conversation) -> None:
+        def check() -> None:
+            if self._is_closing:
+                raise Stopped
+            if not self._has_room(0):
+                raise Unreadable("the server's disk has no room for all of it")
+
         try:
-            async with self._database.session() as session:
-                stored = await store(session, job.user_id, conversation)
-        except DBAPIError as error:
-            log.warning("a conversation was not imported: %s", type(error.orig).__name__)
+            stored = await store_all(self._database, job.user_id, conversation, check)
+        except (SQLAlchemyError, ConnectionError) as error:
+            if not is_for_good(error):
+                raise (_Trouble if may_pass(error) else error) from error
+            log.warning("a conversation was not imported: %s", type(getattr(error, "orig", error)).__name__)
             job.skip(Skipped(Reason.REFUSED, title=conversation.title[:200]))
             return
         report = job.report

@@ -20,6 +20,10 @@ _ESCAPE = re.compile(
     rf"\\(?:u[dD][89abAB]{_HEX}{{2}}(?:\\u[dD][c-fC-F]{_HEX}{{2}}|(?:\\(?:u(?:[dD](?:[c-fC-F]{_HEX}?)?)?)?)?\Z)?"
     rf"|u{_HEX}{{4}}|[^u]|(?:u{_HEX}{{0,3}})?\Z)"
 )
+# An integer of more digits than Python reads (4,300), which the parser does not survive, is one with a fraction.
+_ENDLESS = 4_000
+_INTEGER = re.compile(rf"(?<![.\d])\d{{{_ENDLESS},}}(?=[\s,\]}}])", re.ASCII)
+_DIGITS = re.compile(r"\d*", re.ASCII)
 _LONE = re.compile(rf"\\u[dD][89a-fA-F]{_HEX}{{2}}\Z")
 
 
@@ -51,6 +55,7 @@ class _Text:
         self._is_over = False
         self._progress = progress
         self._end = 0
+        self._digits = 0  # that the last piece ended with
         self.silence = 0
 
     def read(self, size: int = CHUNK) -> bytes:
@@ -66,8 +71,17 @@ class _Text:
             self._held = ""
             self._end = len(text)
             if text := _ESCAPE.sub(self._whole, text):
-                return text.encode()
+                return self._tame(text).encode()
         return b""
+
+    def _tame(self, text: str) -> str:
+        begin = _DIGITS.match(text).end()  # type: ignore[union-attr]  # it always matches
+        if begin == len(text):
+            self._digits += begin
+            return text
+        is_endless = self._digits + begin >= _ENDLESS and text[begin] in " \t\r\n,]}"
+        self._digits = len(text) - len(text.rstrip("0123456789"))
+        return (text[:begin] + ".0" if is_endless else text[:begin]) + _INTEGER.sub(r"\g<0>.0", text[begin:])
 
     def _whole(self, match: re.Match[str]) -> str:
         escape = match[0]

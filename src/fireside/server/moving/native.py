@@ -20,7 +20,7 @@ import msgspec
 from fireside.server.chat import tables
 from fireside.server.db.base import now
 from fireside.server.moving.parsed import Conversation, Message, Notes, Reason, mapping, sequence, source_id, string
-from fireside.server.moving.trees import Node, ordered
+from fireside.server.moving.trees import Node, nearest, ordered
 
 SOURCE = "fireside"
 FORMAT = "fireside.conversation"
@@ -95,7 +95,7 @@ def parse(item: dict[str, Any]) -> Conversation:
         created_at=notes.time(given.get("created_at")),
         updated_at=notes.time(given.get("updated_at")),
         messages=ordered(nodes, notes, by_time=False),
-        current=source_id(given.get("current_leaf_id")),
+        current=nearest(nodes, given.get("current_leaf_id")),
         model=notes.text(given.get("model"), 512) or None,
         parameters=mapping(given.get("parameters")),
         is_pinned=given.get("pinned") is True,

@@ -16,11 +16,11 @@ from fireside.server.moving.parsed import (
     source_id,
     string,
 )
-from fireside.server.moving.trees import Node, ordered
+from fireside.server.moving.trees import Node, nearest, ordered
 
 SOURCE = "openwebui"
 
-_DETAILS = re.compile(r'<details type="([a-z_]{1,32})"[^>]{0,2000}>')
+_DETAILS = re.compile(r'<details type="([a-z_]{1,32})"')
 _SUMMARY = re.compile(r"<summary>[^<]{0,2000}</summary>")
 _END = "</details>"
 
@@ -58,7 +58,7 @@ def parse(item: dict[str, Any]) -> Conversation:
         created_at=notes.time(item.get("created_at") or chat.get("timestamp")),
         updated_at=notes.time(item.get("updated_at")),
         messages=ordered(nodes, notes),
-        current=source_id(current),
+        current=nearest(nodes, current),
         parameters={
             "system": system or settings.get("system"),
             "temperature": settings.get("temperature"),
@@ -109,9 +109,12 @@ def _without_details(text: str) -> tuple[str, str, int]:
     kept: list[str] = []
     thoughts: list[str] = []
     dropped = at = 0
-    while (match := _DETAILS.search(text, at)) and (end := text.find(_END, match.end())) >= 0:
+    while match := _DETAILS.search(text, at):
+        begin = text.find(">", match.end()) + 1  # however long: what a tool gave stands in an attribute
+        if not begin or (end := text.find(_END, begin)) < 0:
+            break
         kept.append(text[at : match.start()])
-        inner = _SUMMARY.sub("", text[match.end() : end], count=1).strip()
+        inner = _SUMMARY.sub("", text[begin:end], count=1).strip()
         if match[1] == "reasoning":
             lines = html.unescape(inner).splitlines()
             thoughts.append("\n".join(line.removeprefix("> ").removeprefix(">") for line in lines))

@@ -68,7 +68,10 @@ class Skipped:
 
 @dataclass
 class Message:
-    """source_id: what it was called there. parent: the source_id of the message before it; None at the beginning."""
+    """source_id: what it was called there. parent: the source_id of the message before it; None at the beginning.
+
+    pieces: what else it was made of, in order. An export of an earlier day may end with one of them.
+    """
 
     source_id: str
     parent: str | None
@@ -82,6 +85,7 @@ class Message:
     error: dict[str, Any] | None = None
     parameters: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
+    pieces: tuple[str, ...] = ()
 
 
 @dataclass
@@ -140,6 +144,7 @@ class Notes:
             return None
 
 
+_DIGEST = "sha256:"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -166,14 +171,14 @@ def _time(value: object) -> datetime | None:
 
 
 def source_id(value: object) -> str | None:
-    """An id as it can be kept; None for what is none."""
+    """An id as it can be kept, another one for each; None for what is none."""
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         value = f"{value:.40}" if isinstance(value, Decimal) else str(value) if abs(value) < 10**40 else None
     if not isinstance(value, str) or not value:
         return None
-    if len(value) <= MAX_SOURCE_ID and not _UNSTORABLE.search(value):
+    if len(value) <= MAX_SOURCE_ID and not _UNSTORABLE.search(value) and not value.startswith(_DIGEST):
         return value
-    return "sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    return _DIGEST + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def mapping(value: object) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
+from sqlalchemy.sql.base import ExecutableOption
 from starlette.requests import ClientDisconnect
 
 from fireside.server.accounts.deps import CurrentUser, Member
@@ -21,6 +22,7 @@ from fireside.server.deps import CurrentContext, DatabaseSession
 from fireside.server.documents.words import words_for
 from fireside.server.errors import ClientDisconnected
 from fireside.server.moving import account, export
+from fireside.server.moving.exporter import AccountResponse
 from fireside.server.moving.schemas import ImportOut
 from fireside.server.moving.tables import Import
 from fireside.server.paging import Id, Page, Paging, newest_first
@@ -72,7 +74,7 @@ async def list_imports(
 @router.get("/imports/{import_id}")
 async def get_import(import_id: Id, user: CurrentUser, session: DatabaseSession, context: CurrentContext) -> ImportOut:
     """How far it is; once it is over, with all that was left out and why."""
-    return context.imports.view(await _get(session, user.id, import_id), whole=True)
+    return context.imports.view(await _get(session, user.id, import_id, undefer(Import.skipped)), whole=True)
 
 
 @router.post("/imports/{import_id}/cancel", status_code=204)
@@ -89,6 +91,7 @@ async def export_conversation(
     request: Request,
     user: CurrentUser,
     session: DatabaseSession,
+    context: CurrentContext,
     format: Annotated[Literal["markdown", "json", "html"], Query(description="json has all branches.")] = "json",
     leaf: Annotated[Id | None, Query(description="Any message: the branch last written below it.")] = None,
     reasoning: Annotated[bool, Query(description="With what the model thought; json always has it.")] = False,
@@ -104,7 +107,8 @@ async def export_conversation(
         data, kind, extension = text.encode("utf-8", "replace"), "text/markdown; charset=utf-8", "md"
     else:
         await session.commit()  # the connection is not held while it is rendered
-        page = await asyncio.to_thread(export.to_page, words, conversation, path, reasoning=reasoning)
+        with context.exports.turn("file", user.id):
+            page = await context.exports.run(partial(export.to_page, words, conversation, path, reasoning=reasoning))
         data, kind, extension = page.encode("utf-8", "replace"), "text/html; charset=utf-8", "html"
     name = export.file_name(conversation.title or words.untitled, extension)
     return Response(data, media_type=kind, headers={"Content-Disposition": export.disposition(name)})
@@ -115,19 +119,21 @@ async def export_conversation(
     responses={200: {"description": "A zip file.", "content": {"application/zip": {}}}},
     response_class=Response,
 )
-async def export_account(request: Request, user: CurrentUser, context: CurrentContext) -> StreamingResponse:
-    """All that is one's own: profile, conversations as JSON and Markdown, prompts, projects."""
+async def export_account(request: Request, user: CurrentUser, context: CurrentContext) -> Response:
+    """All that is one's own: profile, conversations as JSON and Markdown, prompts, projects, feedback, which links."""
     words = words_for(request.headers.get("accept-language", ""))
     name = export.disposition(f"fireside {now():%Y-%m-%d}.zip")
-    return StreamingResponse(
-        account.account_zip(context.database, user, words),
+    return AccountResponse(
+        context.exports,
+        user.id,
+        account.account_zip(context.database, context.exports, user, words),
         media_type="application/zip",
         headers={"Content-Disposition": name},
     )
 
 
-async def _get(session: AsyncSession, user_id: str, import_id: str) -> Import:
-    own = select(Import).where(Import.id == import_id, Import.user_id == user_id)
+async def _get(session: AsyncSession, user_id: str, import_id: str, *options: ExecutableOption) -> Import:
+    own = select(Import).where(Import.id == import_id, Import.user_id == user_id).options(*options)
     if (row := (await session.scalars(own)).one_or_none()) is None:
         raise not_found("import")
     return row

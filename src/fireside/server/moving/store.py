@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from fireside.server.chat.runs.titles import first_words
 from fireside.server.chat.schemas import Parameters
 from fireside.server.chat.tables import Conversation, Message, Project
 from fireside.server.db.base import new_id, now
+from fireside.server.feedback.tables import Feedback
 from fireside.server.moving import native, parsed
 from fireside.server.moving.tables import ImportedConversation
 
@@ -21,7 +23,7 @@ _ROWS = 200  # in one statement
 
 @dataclass(frozen=True)
 class Stored:
-    """is_new: the conversation was not there before. messages: how many were added."""
+    """is_new: the conversation was not there before. messages: how many were added, or went on."""
 
     is_new: bool
     messages: int
@@ -43,8 +45,9 @@ async def store(session: AsyncSession, user_id: str, given: parsed.Conversation)
     if conversation is not None and origin is None:  # an export of what is still here
         ids = select(Message.id).where(Message.conversation_id == conversation.id)
         known = {message_id: message_id for message_id in await session.scalars(ids)}
+    grown = await _go_on(session, given, known) if conversation is not None else 0
     added = [message for message in given.messages if message.source_id not in known]
-    if conversation is not None and not added:
+    if conversation is not None and not added and not grown:
         return Stored(is_new=False, messages=0)
     is_new = conversation is None
     if conversation is None:
@@ -60,7 +63,57 @@ async def store(session: AsyncSession, user_id: str, given: parsed.Conversation)
         session.add(origin)
     origin.messages = known
     await session.flush()
-    return Stored(is_new=is_new, messages=len(added))
+    return Stored(is_new=is_new, messages=grown + len(added))
+
+
+async def remove(session: AsyncSession, user_id: str, given: parsed.Conversation) -> None:
+    """What there is of a conversation that came for the first time, and cannot come as a whole."""
+    came = select(ImportedConversation.conversation_id).where(
+        ImportedConversation.user_id == user_id,
+        ImportedConversation.source == given.source,
+        ImportedConversation.source_id == given.source_id,
+    )
+    await session.execute(
+        delete(Conversation)
+        .where(Conversation.user_id == user_id, Conversation.id.in_(came))
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def _go_on(session: AsyncSession, given: parsed.Conversation, known: dict[str, str]) -> int:
+    """Writes down what became of messages that had not come to their ends, and under which ids they are known now.
+
+    One that was answered or judged here stays what it was then; its whole turn comes beside it.
+    """
+    taken = {known[message.source_id] for message in given.messages if message.source_id in known}
+    answer = aliased(Message)
+    count = 0
+    for message in given.messages:
+        if message.source_id in known:
+            continue
+        before = next((known[piece] for piece in reversed(message.pieces) if piece in known), None)
+        if before is None or before in taken:
+            continue
+        result = await session.execute(
+            update(Message)
+            .where(
+                Message.id == before,
+                ~select(answer.id).where(answer.parent_id == before).exists(),
+                ~select(Feedback.id).where((Feedback.message_id == before) | (Feedback.other_id == before)).exists(),
+            )
+            .values(
+                content=message.content,
+                reasoning=message.reasoning,
+                status=message.status,
+                finish_reason=message.finish_reason,
+            )
+            .execution_options(synchronize_session=False)
+        )
+        if result.rowcount:  # type: ignore[attr-defined]
+            taken.add(before)
+            known[message.source_id] = before
+            count += 1
+    return count
 
 
 async def _existing(

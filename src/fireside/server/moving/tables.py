@@ -12,7 +12,8 @@ from fireside.server.db.base import Base, Identified
 
 
 class Import(Identified, Base):
-    """One upload. report: see `schemas.ImportReport`; empty while it runs."""
+    """One upload. report: see `schemas.ImportReport`; empty while it runs. skipped: its list, which is only read where
+    it is shown."""
 
     __tablename__ = "imports"
     __table_args__ = (Index(None, "user_id"),)
@@ -22,6 +23,7 @@ class Import(Identified, Base):
     status: Mapped[str] = mapped_column(String(16))
     finished_at: Mapped[datetime | None]
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    skipped: Mapped[list[Any]] = mapped_column(default=list, deferred=True)
 
 
 class ImportedConversation(Identified, Base):

@@ -52,6 +52,17 @@ def ordered(nodes: Mapping[str, Node], notes: Notes, *, by_time: bool = True) ->
     return messages
 
 
+def nearest(nodes: Mapping[str, Node], key: object) -> str | None:
+    """The source_id of the nearest message, from the node `key` on upwards: what was shown may be left out here."""
+    seen: set[object] = set()
+    while isinstance(key, str) and key in nodes and key not in seen:
+        seen.add(key)
+        if (message := nodes[key].message) is not None:
+            return message.source_id
+        key = nodes[key].parent
+    return None
+
+
 def _parents(nodes: Mapping[str, Node], notes: Notes) -> dict[str, str | None]:
     """By both directions that exports know: a node that names no parent may be named as a child."""
     claimed = {child: key for key, node in nodes.items() for child in node.children}

@@ -18,7 +18,10 @@ class ShareWish(Request):
     leaf_id: Id | None = Field(
         default=None, description="Any message: the branch last written below it. null: the branch that is shown."
     )
-    expires: Literal["day", "week", "month", "never"] = "month"
+    expires: Literal["day", "week", "month", "never"] | None = Field(
+        default=None,
+        description="From now on. null: a month for a new link, and for one that is there as long as it had.",
+    )
     reasoning: bool = Field(default=False, description="Show what the model thought, too.")
     instructions: bool = Field(default=False, description="Show the custom instructions it was given, too.")
 

@@ -33,6 +33,7 @@ async def create(session: AsyncSession, user: User, conversation_id: str, wish: 
         raise ApiError(409, f"there are {MAX_SHARES} links already; revoke some first", code="too_many_shares")
     token = new_token()
     share = Share(id=new_id(), user_id=user.id, conversation_id=conversation.id, token=token, token_hash=digest(token))
+    wish = wish.model_copy(update={"expires": wish.expires or "month"})
     await _fill(session, user, conversation, share, wish)
     session.add(share)
     await session.flush()
@@ -119,5 +120,6 @@ async def _fill(session: AsyncSession, user: User, conversation: Conversation, s
     share.leaf_id = path[-1].id
     share.title = conversation.title
     share.updated_at = now()
-    days = _DAYS[wish.expires]
-    share.expires_at = None if days is None else share.updated_at + timedelta(days=days)
+    if wish.expires is not None:
+        days = _DAYS[wish.expires]
+        share.expires_at = None if days is None else share.updated_at + timedelta(days=days)

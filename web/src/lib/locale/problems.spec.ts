@@ -7,6 +7,7 @@ const SERVER = '../src/fireside/server';
 const NOT_FOR_PEOPLE = [
   'client_disconnected',
   'empty_array',
+  'export_running', // downloads are the browser's, which tells of them itself
   'id_taken',
   'insufficient_permissions',
   'invalid_api_key',
@@ -14,6 +15,7 @@ const NOT_FOR_PEOPLE = [
   'invalid_value',
   'no_backup',
   'not_storable',
+  'too_long_for_a_page',
   'too_many_attempts', // it says how many seconds to wait
   'unsupported_value',
   'wrong_role',

@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("finished_at", sa.BigInteger()),
         sa.Column("report", sa.JSON(), nullable=False),
+        sa.Column("skipped", sa.JSON(), nullable=False),
     )
     op.create_table(
         "imported_conversations",
