@@ -230,7 +230,11 @@ def test_a_draft_survives_a_reload_and_belongs_to_its_conversation(site: Site, p
 
 
 def test_a_temporary_chat_leaves_no_trace(site: Site, page: Page) -> None:
-    before = history(page).count()
+    ask(page, "Something to be found there")
+    answered(page, "Hello there.")
+    page.get_by_role("link", name="New chat").first.click()
+    before = history(page).count()  # which has come: what was asked is in it
+    assert before
     page.get_by_role("button", name="Temporary chat").click()
     site.model.answers["secret"] = lambda prompt: says(f"Heard {prompt.count('im_start')} turns.")
     ask(page, "A secret")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
@@ -83,6 +84,22 @@ async def test_regenerating_makes_a_sibling(ada: Person, script: Scripted) -> No
     assert tree["messages"][2]["parameters"] == {"temperature": 0.5, "seed": 7}
     assert (script.client.requests[-1].sampling.temperature, script.client.requests[-1].sampling.seed) == (0.5, 7)
     assert (await ada.post(f"messages/{question['id']}/regenerate", status=400))["error"]["code"] == "wrong_role"
+
+
+async def test_what_is_given_again_is_drawn_where_nobody_said_how(ada: Person, app: FastAPI, script: Scripted) -> None:
+    """The default model's authors want the likeliest words, which are the same each time."""
+    model = app.state.context.models.default
+    model.defaults = replace(model.defaults, temperature=0.0)
+    conversation = await ada.converse()
+    _, first = await ada.asked(conversation, "Say a number")
+    assert first["parameters"]["temperature"] == 0
+    again = await ada.post(f"messages/{first['id']}/regenerate")
+    await ada.events(again["run"]["id"])
+    assert again["answer"]["parameters"]["temperature"] == 0.7
+    assert script.client.requests[-1].sampling.temperature == 0.7
+    for chosen in ({"temperature": 0.0}, {"seed": 1}):
+        again = await ada.post(f"messages/{first['id']}/regenerate", {"parameters": chosen})
+        assert again["answer"]["parameters"] == {"temperature": 0.0} | chosen
 
 
 async def test_editing_a_question(ada: Person, script: Scripted) -> None:

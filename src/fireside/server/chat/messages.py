@@ -13,7 +13,7 @@ from fireside.assistant.text_model import TextModel
 from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations
 from fireside.server.chat.conversations import not_found
-from fireside.server.chat.runs.answering import sampled_by
+from fireside.server.chat.runs.answering import TEMPERATURE, sampled_by
 from fireside.server.chat.runs.plan import Plan, Turn
 from fireside.server.chat.runs.titles import first_words
 from fireside.server.chat.schemas import Answering, Edit, NewMessage, Parameters
@@ -93,10 +93,16 @@ async def answer_again(
     *,
     is_blind: bool = False,
 ) -> list[Begun]:
-    """More answers to the same question, beside the one given. Raises `ApiError` as `send` does."""
+    """More answers to the same question, beside the one given. Raises `ApiError` as `send` does.
+
+    One model alone is asked for something else than it said already: where nobody chose how and its authors want the
+    likeliest words, it draws.
+    """
     conversation, message = await find(session, user, message_id)
     if message.role != Role.ASSISTANT:
         raise _wrong_role("only an answer can be given again; edit the question instead")
+    if len({_chosen(conversation, how, models)[0].name for how in hows}) == 1:
+        hows = [_drawing(conversation, how, models) for how in hows]
     nodes = await _nodes(session, conversation)
     turns = nodes.turns_to(message.parent_id)
     return [
@@ -284,6 +290,14 @@ def _chosen(conversation: Conversation, how: Answering, models: ModelRegistry) -
     if how.parameters is not None:
         parameters = how.parameters.over(parameters)
     return model, parameters.over(models_own(models, model.name))
+
+
+def _drawing(conversation: Conversation, how: Answering, models: ModelRegistry) -> Answering:
+    model, chosen = _chosen(conversation, how, models)
+    if chosen.temperature is not None or chosen.seed is not None or model.defaults.temperature != 0:
+        return how
+    drawn = Parameters(temperature=TEMPERATURE)
+    return Answering(model=how.model, parameters=drawn.over(how.parameters or Parameters()))
 
 
 def models_own(models: ModelRegistry, name: str) -> Parameters:

@@ -17,7 +17,7 @@ from fireside.server.chat.runs.thinking import BEGIN, Thinking
 from fireside.server.chat.schemas import Parameters
 from fireside.server.metrics import Metrics
 
-_TEMPERATURE = 0.7  # where nobody says one: OpenAI's 1.0 makes small models ramble
+TEMPERATURE = 0.7  # where nobody says one: OpenAI's 1.0 makes small models ramble
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def sampled_by(wanted: Parameters, model: TextModel) -> dict[str, Any]:
     as we do."""
     authors = {"temperature": model.defaults.temperature, "top_p": model.defaults.top_p}
     known = {name: value for name, value in authors.items() if value is not None}
-    return {"temperature": _TEMPERATURE} | known | wanted.model_dump(exclude_none=True)
+    return {"temperature": TEMPERATURE} | known | wanted.model_dump(exclude_none=True)
 
 
 async def write_answer(plan: Plan, model: TextModel, metrics: Metrics, emit: Callable[[Event], None]) -> Answered:
@@ -42,7 +42,7 @@ async def write_answer(plan: Plan, model: TextModel, metrics: Metrics, emit: Cal
     wanted = plan.parameters
     given = wanted.model_dump(include={"temperature", "top_p", "seed"})
     if given["temperature"] is None and model.defaults.temperature is None:
-        given["temperature"] = _TEMPERATURE
+        given["temperature"] = TEMPERATURE
     fields = GenerationFields.model_validate(given)
     options = text_options(fields, model, max_tokens=fitted.max_tokens or None, logprobs=None)
     thinking = Thinking() if BEGIN in model.tokenizer.added_tokens and not plan.continues else None
