@@ -158,9 +158,14 @@ def test_before_a_migration_there_is_a_backup(earlier: Path) -> None:
 
 def test_without_a_backup_there_is_no_migration(earlier: Path) -> None:
     (earlier.parent / "backups").write_text("in the way")
-    database = Database(f"sqlite:///{earlier}")
-    with pytest.raises(DatabaseError, match="backups"):
-        asyncio.run(database.open())
+
+    async def run() -> None:
+        database = Database(f"sqlite:///{earlier}")
+        with pytest.raises(DatabaseError, match="backups"):
+            await database.open()
+        await database.close()
+
+    asyncio.run(run())
     connection = sqlite3.connect(earlier)
     assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'added'").fetchone() == (0,)
     connection.close()
