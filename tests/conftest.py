@@ -6,17 +6,31 @@ from pathlib import Path
 
 import pytest
 
-# What starts processes of its own, compiles, trains, or walks through the app: half a second and more for each test.
+# What starts processes of its own, compiles, trains, walks through the app or tries very many things.
 SLOW = (
     "cli/test_admin.py",
     "cli/test_commands.py",
     "cli/test_serve.py",
     "data/test_prepare.py",
     "e2e",
+    "engine/speculation/test_draft_model.py",
+    "engine/test_saved_prefixes.py",
     "engine/test_supervisor.py",
     "engine/test_worker.py",
+    "kernels/test_threads.py",
     "kernels/test_wheel.py",
+    "models/test_download.py",
+    "models/test_quantized_layers.py",
+    "server/chat/test_crash.py",
+    "server/db",
+    "server/feedback/test_export.py",
+    "server/moving",
+    "server/serving",
+    "server/test_bad_input.py",
+    "server/test_openai_client.py",
     "server/test_openapi.py",
+    "server/test_slow_strangers.py",
+    "test_architecture.py",
     "test_end_to_end.py",
     "training/test_loop.py",
     "training/test_sharding.py",
