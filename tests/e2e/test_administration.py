@@ -137,6 +137,12 @@ def test_an_answer_outlives_its_model(empty_site: Site, new_page: Callable[..., 
     chat = page.url
     room(page, "Models")
     expect(row(page, "tiny")).to_contain_text("One answer is being written.")
+    choose(page, "tiny", "Start again")
+    dialog = page.get_by_role("dialog", name="Start tiny again?")
+    expect(dialog).to_contain_text("One answer is being written with it.")
+    expect(dialog.get_by_role("button", name="Interrupt them now")).to_be_visible()
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(row(page, "tiny")).to_contain_text("One answer is being written.")
     choose(page, "tiny", "Unload")
     page.get_by_role("button", name="Interrupt them now").click()
     expect(row(page, "tiny")).to_have_count(0)

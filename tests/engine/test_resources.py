@@ -90,7 +90,14 @@ def test_memory(machine: Machine) -> None:
     assert available_memory() == 5000 * 1024
     machine({f"{old}.limit_in_bytes": "4000000"}, 1)
     assert available_memory() == 3_999_000
+    statistics = "cache 900\ninactive_file 5\ntotal_inactive_file 600\ntotal_active_file 300"
+    machine({f"{old}.stat": statistics}, 1)
+    assert available_memory() == 3_999_600
     machine({"sys/fs/cgroup/memory.max": "3000000", "sys/fs/cgroup/memory.current": "1000000"}, 1)
+    assert available_memory() == 2_000_000
+    machine({"sys/fs/cgroup/memory.stat": "anon 200000\nfile 800000\ninactive_file 700000\nactive_file 100000"}, 1)
+    assert available_memory() == 2_700_000
+    machine({"sys/fs/cgroup/memory.stat": "anon 1000000"}, 1)
     assert available_memory() == 2_000_000
     machine({"sys/fs/cgroup/memory.current": "4000000"}, 1)  # over its limit for a moment
     assert available_memory() == 0

@@ -157,7 +157,11 @@ async def test_without_keys_other_sites_may_not_ask(
 
 async def test_a_configured_host_is_one_of_our_names() -> None:
     app = scripted_app(Scripted(), host="127.0.0.7")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.7") as client:
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.7") as client,
+    ):
         assert (await client.get("/healthz")).status_code == 200
 
 

@@ -233,7 +233,11 @@ async def test_a_declared_size_is_believed_and_an_undeclared_one_counted() -> No
             sent += 512
             yield b" " * 512
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as http,
+    ):
         headers = {"Content-Type": "application/json"}
         declared = await http.post(CHAT, content=b" " * 2000, headers=headers)
         assert error_of(declared, 413)["code"] == "request_too_large"

@@ -107,7 +107,11 @@ async def test_guesses_are_counted_by_source(
 async def test_each_app_counts_for_itself(http: httpx.AsyncClient) -> None:
     await http.post("/v1/chat/completions", json={"messages": USER})
     other = scripted_app(Scripted())
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(other), base_url="http://localhost") as client:
+    transport = httpx.ASGITransport(other)
+    async with (
+        other.router.lifespan_context(other),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
         assert "fireside_prompt_tokens_total{" not in (await client.get("/metrics")).text
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -62,8 +62,7 @@ class TextModel:
         self.engine = engine
         self.chat_template = chat_template
         self.defaults = defaults
-        self.answering = 0
-        """Answers in the making."""
+        self._writing = self._beginning = 0  # answers
         self._model_context = context_length
         self._grammars = GrammarChecker(grammar_timeout)
         supports_tools = chat_template is not None and chat_template.supports_tools
@@ -106,6 +105,20 @@ class TextModel:
         own = self.tokenizer.eos_token_id
         return self.defaults.eos_token_ids or (() if own is None else (own,))
 
+    @property
+    def answering(self) -> int:
+        """Answers in the making."""
+        return max(self._writing, self._beginning)
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """For one who has chosen this model and is to ask it to `generate` before it ends: that counts as an answer."""
+        self._beginning += 1
+        try:
+            yield
+        finally:
+            self._beginning -= 1
+
     async def encode(self, prompt: Prompt, *, limit: int | None = None) -> tuple[int, ...]:
         """The prompt's token ids, at least one. Raises PromptError.
 
@@ -128,13 +141,13 @@ class TextModel:
         Closing the iterator cancels the request in the engine. Raises PromptError (ContextLengthExceeded) before the
         engine hears of the request, and what `EngineClient.generate` raises.
         """
-        self.answering += 1
+        self._writing += 1
         try:
             async with aclosing(self._generate(prompt, options, request_id, prompt_ids)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         finally:
-            self.answering -= 1
+            self._writing -= 1
 
     async def _generate(
         self,

@@ -34,30 +34,39 @@ def cache_bytes_per_token(models: Iterable[ModelConfig], dtype: str) -> int:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """In bytes: of the process and its weights; of one token's keys and values. context: tokens of the longest text."""
+    """In bytes: of the process and its weights; of one token's keys and values. context: tokens of the longest text.
+
+    set_cache: bytes of the cache, where a setting says.
+    """
 
     weights: int
     per_token: int
     context: int
+    set_cache: int | None = None
 
     @property
     def least(self) -> int:
         """Below which it is not worth loading."""
-        return self.weights + self.per_token * min(self.context, _LEAST_TOKENS)
+        return self.weights + (self.set_cache or self.per_token * min(self.context, _LEAST_TOKENS))
 
     def cache(self, free: int) -> int:
         """What its cache may take when `free` bytes are left for weights and cache."""
+        if self.set_cache is not None:
+            return self.set_cache
         share = max(free - self.weights, 0) // CACHE_SHARE
         most = self.per_token * max(CACHE_TOKENS, self.context)
         return min(max(share, self.least - self.weights), most)
 
 
-def memory_need(model: LocalModel, *, dtype: str, cache_dtype: str, max_context: int | None) -> MemoryNeed:
+def memory_need(
+    model: LocalModel, *, dtype: str, cache_dtype: str, max_context: int | None, set_cache: int | None = None
+) -> MemoryNeed:
     """dtype: what weights are computed in, "stored" for as they are in the file. Raises `ModelError` for damage."""
     parts = [model] if model.base is None else [model, model.base]
     weights = _PROCESS_BYTES + sum(_weight_bytes(part, dtype) for part in parts)
     own = model.config.max_position_embeddings
-    return MemoryNeed(weights, cache_bytes_per_token([model.config], cache_dtype), min(max_context or own, own))
+    per_token = cache_bytes_per_token([model.config], cache_dtype)
+    return MemoryNeed(weights, per_token, min(max_context or own, own), set_cache)
 
 
 def _weight_bytes(model: LocalModel, dtype: str) -> int:

@@ -61,13 +61,20 @@ def _quotas() -> Iterator[float]:
 
 
 def _memory_left() -> Iterator[int]:
-    """In bytes."""
+    """In bytes. Files that were read and not lately used are dropped from memory as soon as it is wanted."""
     for group in _groups("memory"):
-        limit, used = _read(group / "memory.max"), _read(group / "memory.current")
+        limit, used, dropped = _read(group / "memory.max"), _read(group / "memory.current"), "inactive_file"
         if not limit:  # version 1 says "none" as 2^63 less a page
             limit, used = _read(group / "memory.limit_in_bytes"), _read(group / "memory.usage_in_bytes")
+            dropped = "total_inactive_file"  # with what is below, as in version 2
         if limit.isdigit() and used.isdigit():
-            yield int(limit) - int(used)
+            yield int(limit) - int(used) + _statistic(group / "memory.stat", dropped)
+
+
+def _statistic(path: Path, name: str) -> int:
+    """Of a file with a name and a number a line; 0 if it has none of that name."""
+    found = (line.split() for line in _read(path).splitlines())
+    return next((int(number) for key, number in found if key == name), 0)
 
 
 def _groups(controller: str) -> Iterator[Path]:

@@ -53,9 +53,10 @@ def create_app(settings: Settings, *, registry: ModelRegistry | None = None, lib
             stack.push_async_callback(context.watch.close)
             stack.push_async_callback(context.models.close)
             await context.models.start()
+            # Engines that are being unloaded last as long as the runs, whose answers would fail without them.
+            stack.push_async_callback(context.served.close)
             stack.push_async_callback(context.runs.close)
             await context.runs.start()
-            stack.push_async_callback(context.served.close)
             await context.served.start()
             await stack.enter_async_context(context.accounts.pruned())
             stack.callback(context.exports.close)

@@ -12,7 +12,11 @@ from fastapi import FastAPI
 from fireside.engine.client import EngineBusy
 from fireside.engine.messages import GenerationRequest
 from fireside.engine.scripted import ScriptedAnswer
+from fireside.server.chat.runs.live import LiveRun
+from fireside.server.chat.runs.plan import Plan
+from fireside.server.chat.schemas import Parameters
 from fireside.server.db.base import new_id
+from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person, said
 from tests.server.scripted_app import Scripted, byte_tokenizer, says, scripted_app
 
@@ -322,3 +326,9 @@ async def _until_title(ada: Person, conversation: str, title: str) -> None:
             return
         await asyncio.sleep(0.02)
     raise AssertionError(await ada.get(f"conversations/{conversation}"))
+
+
+async def test_a_title_s_model_may_be_unloaded_before_it_writes(app: FastAPI) -> None:
+    plan = Plan(run_id="r", user_id="u", model="gone", turns=[], parameters=Parameters())
+    run = LiveRun(id="r", user_id="u", model="gone")
+    await context_of(app).runs._write_title(run, plan, "Hi")  # and the conversation keeps its first words

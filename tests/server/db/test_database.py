@@ -21,8 +21,9 @@ from sqlalchemy.exc import IntegrityError
 
 from fireside.server.app import create_app  # and with it all tables
 from fireside.server.db import migrations
+from fireside.server.db.backups import KEPT_BACKUPS
 from fireside.server.db.base import Base, UtcDateTime, new_id, now
-from fireside.server.db.database import KEPT_BACKUPS, Database, DatabaseError
+from fireside.server.db.database import Database, DatabaseError
 from tests.cli.programs import environment
 from tests.server.databases import why_no_postgresql
 
@@ -157,9 +158,14 @@ def test_before_a_migration_there_is_a_backup(earlier: Path) -> None:
 
 def test_without_a_backup_there_is_no_migration(earlier: Path) -> None:
     (earlier.parent / "backups").write_text("in the way")
-    database = Database(f"sqlite:///{earlier}")
-    with pytest.raises(DatabaseError, match="backups"):
-        asyncio.run(database.open())
+
+    async def run() -> None:
+        database = Database(f"sqlite:///{earlier}")
+        with pytest.raises(DatabaseError, match="backups"):
+            await database.open()
+        await database.close()
+
+    asyncio.run(run())
     connection = sqlite3.connect(earlier)
     assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'added'").fetchone() == (0,)
     connection.close()
@@ -225,6 +231,27 @@ async def test_the_newest_backups_are_kept(tmp_path: Path) -> None:
     made = [await database.back_up() for _ in range(KEPT_BACKUPS + 2)]
     await database.close()
     assert sorted((tmp_path / "backups").iterdir()) == made[-KEPT_BACKUPS:]
+
+
+async def test_what_a_killed_process_left_of_a_backup_goes(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'fireside.db'}")
+    await database.open()
+    await database.back_up()
+    left, writing, other = (tmp_path / "backups" / f"{name}.partial" for name in ("fireside-1", "fireside-2", "else-1"))
+    for path in (left, writing, other):
+        path.touch()
+    for path in (left, other):
+        os.utime(path, (0, 0))
+    await database.back_up()
+    assert not left.exists() and writing.exists() and other.exists()
+    await database.close()
+
+
+@pytest.mark.parametrize("query", ["password=s3cret", "passfile=%2Fs3cret&ssl=disable"])
+def test_a_password_in_the_query_is_not_told(query: str) -> None:
+    database = Database(f"postgresql://me:s3cret@host/name?{query}")
+    assert "s3cret" not in database.where + str(database._unusable(OSError())) + str(database._in_use(""))
+    assert database.where.endswith("://me:***@host/name")
 
 
 async def test_sqlite_is_set_up_to_last(tmp_path: Path) -> None:

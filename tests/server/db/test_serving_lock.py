@@ -162,6 +162,51 @@ async def test_a_server_whose_place_was_taken_writes_no_more(
     await other.close()
 
 
+async def test_a_server_that_was_replaced_and_comes_back_writes_no_more(
+    postgresql_server: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the other one has ended since, and the lock is free."""
+    url = postgresql_server.migrated()
+    script = Scripted(says(LONG * 10, delay=0.003))
+    app = scripted_app(script, home=tmp_path, database_url=url)
+    ended = asyncio.Event()
+    async with app.router.lifespan_context(app), person(app, "ada") as ada:
+        context = context_of(app)
+        context.runs.on_taken_over = ended.set
+        conversation = await ada.converse(title="t")
+        started = await ada.ask(conversation, "Hi")
+        await asyncio.sleep(0.1)
+        with monkeypatch.context() as cut_off:
+
+            async def fail() -> AsyncConnection:
+                raise ConnectionError
+
+            cut_off.setattr(context.database, "own_connection", fail)
+            await context.database.drop_own_connection()
+            other = Database(url)
+            successor = RunHub(other, context.models, context.metrics)
+            for _ in range(100):  # until PostgreSQL has noticed that the connection is gone
+                try:
+                    await successor.start()
+                    break
+                except DatabaseInUse:
+                    await asyncio.sleep(0.02)
+            kept = await ada.message(conversation, started["answer"]["id"])
+            assert kept["status"] == "interrupted"
+            await successor.close()
+            await other.close()
+        await asyncio.wait_for(ended.wait(), 20)
+        for _ in range(100):
+            if not script.client.in_flight:
+                break
+            await asyncio.sleep(0.01)
+        assert script.client.in_flight == 0
+        assert await ada.message(conversation, kept["id"]) == kept
+    again = Database(url)
+    await again.take()  # nothing is left that holds it
+    await again.close()
+
+
 def test_two_serve_commands(tmp_path: Path) -> None:
     with served(tmp_path) as (process, _):
         second = subprocess.run(

@@ -11,7 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from fireside import __version__
-from fireside.server.db.database import KEPT_BACKUPS
+from fireside.server.db import backups
+from fireside.server.db.backups import KEPT_BACKUPS
 from fireside.settings import Settings, load_settings
 from tests.server.accounts.people import code_of, context_of, join, set_up, sign_in
 from tests.server.scripted_app import Scripted, scripted_app
@@ -105,6 +106,24 @@ async def test_backups(ada: httpx.AsyncClient, app: FastAPI, tmp_path: Path) -> 
         ("backup_downloaded", made["name"]),
         ("backup", made["name"]),
     ]
+
+
+async def test_a_backup_that_cannot_be_made_says_why(
+    ada: httpx.AsyncClient, app: FastAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not context_of(app).database.is_sqlite:
+        return
+    (tmp_path / "backups").write_text("in the way")
+    response = await ada.post("/api/admin/backups")
+    assert code_of(response) == (409, "no_backup") and f"no backup can be made in {tmp_path}" in response.text
+    (tmp_path / "backups").unlink()
+    monkeypatch.setattr(context_of(app).database.__class__, "_path", tmp_path / "backups")  # which is no database
+    (tmp_path / "backups").write_text("no database at all, but longer than its header " * 10)
+    (tmp_path / "own").mkdir()
+    monkeypatch.setattr(backups, "folder_of", lambda _: tmp_path / "own")
+    response = await ada.post("/api/admin/backups")
+    assert code_of(response) == (409, "no_backup") and "not a database" in response.text
+    assert list((tmp_path / "own").iterdir()) == []
 
 
 async def test_a_backup_is_restored_as_the_page_says(tmp_path: Path) -> None:

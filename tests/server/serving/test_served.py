@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import select
 
 from fireside.engine.client import EngineState
 from fireside.models.local import DamagedModel
+from fireside.server.serving import served as served_module
 from fireside.server.serving.served import ServedModels
+from fireside.server.serving.tables import ServedModel
 from fireside.settings import Settings
 from tests.server.accounts.people import code_of, context_of, join, set_up, sign_in
 from tests.server.chat.people import Person
@@ -355,3 +360,159 @@ async def test_parameters_hold_where_nobody_says_otherwise(
         assert response.status_code == 400, wrong
     assert (await ada.patch("/api/admin/models/tiny", json={"parameters": {}})).status_code == 200
     assert set((await view(ada, "tiny"))["parameters"].values()) == {None}
+
+
+async def test_a_server_that_ends_interrupts_what_a_leaving_model_writes(
+    start: Callable[..., FastAPI], second: Scripted
+) -> None:
+    second.answer = says("A long answer, of many words. " * 20, delay=0.01)
+    app = start()
+    async with app.router.lifespan_context(app):
+        ada = await set_up(app)
+        await load(ada)
+        person = Person(ada)
+        conversation = await person.converse(model="second", title="Mine")
+        started = await person.ask(conversation, "Tell me")
+        await until(lambda: context_of(app).models.get("second").engine.stats.generated_tokens > 20)
+        assert (await do(ada, "unload", when="finished")).status_code == 202
+    app = start()
+    async with app.router.lifespan_context(app):
+        answer = await Person(await sign_in(app, "Ada")).message(conversation, started["answer"]["id"])
+    assert (answer["status"], answer["error"]["code"]) == ("interrupted", "interrupted")
+    assert answer["content"].startswith("A long answer")
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+async def test_one_that_could_not_be_restored_is_tried_again_or_given_up(
+    start: Callable[..., FastAPI], second: Scripted, is_here: bool
+) -> None:
+    app = start()
+    async with app.router.lifespan_context(app):
+        ada = await set_up(app)
+        await load(ada)
+        await ada.patch("/api/admin/models/second", json={"is_default": True, "parameters": {"top_p": 0.5}})
+    app = start(library={"second": second} if is_here else {})
+    library = context_of(app).served._library
+    assert isinstance(library, ScriptedLibrary)
+    library.free = 0
+    async with app.router.lifespan_context(app):
+        ada = await sign_in(app, "Ada")
+        await until_it_is(ada, "failed")
+        failed = await view(ada, "second")
+        assert (failed["is_served"], (await view(ada, "tiny"))["is_served"]) == (False, True)
+        assert (await do(ada, "load")).status_code == (409 if is_here else 404)
+        if is_here:
+            library.free = 10**11
+            await load(ada)
+            assert (await states(ada))["second"] == "ready"
+            await do(ada, "unload")
+            await until_it_is(ada, "available")
+            context_of(app).served._problems["second"] = "as it was"
+            await context_of(app).served._remember("second", is_loaded=True, chosen_over="smollm2-135m")
+        assert (await do(ada, "unload")).status_code == 202
+        assert (await states(ada)).get("second") == ("available" if is_here else None)
+        assert code_of(await do(ada, "unload")) == (404, "model_not_found")
+    app = start()
+    async with app.router.lifespan_context(app):
+        await asyncio.gather(*context_of(app).served._tasks)
+        assert not context_of(app).models.knows("second")
+        assert context_of(app).models.parameters == ({"second": {"top_p": 0.5}} if is_here else {})
+
+
+async def test_a_restart_that_cannot_be_leaves_the_model_as_it_is(
+    ada: httpx.AsyncClient, writing: dict[str, Any], library: ScriptedLibrary
+) -> None:
+    old = library.opened["second"]
+    assert code_of(await do(ada, "restart")) == (409, "answers_running")
+    library.free = -1_000_001  # with its own gigabyte, there is room for its weights and not for a cache
+    assert code_of(await do(ada, "restart", when="now")) == (409, "not_enough_memory")
+    script = library.scripts.pop("second")
+    assert code_of(await do(ada, "restart", when="now")) == (404, "model_not_found")
+    assert old.state is EngineState.READY and (await view(ada, "second"))["answering"] == 1
+    library.scripts["second"] = script
+    library.free = 20_480_000
+    assert (await do(ada, "restart", when="now")).status_code == 202
+    assert (old.state, library.opened["second"].state) == (EngineState.CLOSED, EngineState.READY)
+    events = await writing["person"].events(writing["run"]["id"])
+    assert events[-1][1]["status"] == "interrupted"
+
+
+async def test_a_cache_that_the_settings_size_is_what_it_needs(
+    ada: httpx.AsyncClient, library: ScriptedLibrary
+) -> None:
+    library.NEED = replace(library.NEED, set_cache=3_000_000_000)  # type: ignore[misc]
+    library.free = 3_900_000_000
+    assert code_of(await do(ada, "load")) == (409, "not_enough_memory")
+    library.free = 4_000_000_000
+    await load(ada)
+    library.opened["second"]._state = EngineState.STARTING
+    assert (await ada.get("/api/admin/models")).json()["free_bytes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {"messages": USER, "n": 2}),
+        ("completions", {"prompt": ["Hi", "Ho"], "echo": True, "max_tokens": 5}),
+    ],
+)
+async def test_an_answer_counts_from_its_request_on(
+    ada: httpx.AsyncClient, app: FastAPI, path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await load(ada)
+    model = context_of(app).models.get("second")
+    encode, may_go_on, is_asked = model.encode, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*args: Any, **options: Any) -> Any:
+        is_asked.set()
+        await may_go_on.wait()
+        return await encode(*args, **options)
+
+    monkeypatch.setattr(model, "encode", slowly)
+    asking = asyncio.create_task(ada.post(f"/v1/{path}", json={"model": "second", **body}))
+    await is_asked.wait()
+    assert code_of(await do(ada, "unload")) == (409, "answers_running")
+    assert (await do(ada, "unload", when="finished")).status_code == 202
+    may_go_on.set()
+    response = await asking
+    assert response.status_code == 200, response.text
+    await until_it_is(ada, "available")
+
+
+async def test_files_are_read_in_threads(
+    ada: httpx.AsyncClient, library: ScriptedLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = set()
+
+    def noted(read: Callable[..., Any]) -> Callable[..., Any]:
+        def note(*args: Any) -> Any:
+            readers.add(threading.current_thread())
+            return read(*args)
+
+        return note
+
+    for name in ("models", "need", "free_memory", "open"):
+        monkeypatch.setattr(library, name, noted(getattr(library, name)))
+    await load(ada)
+    await ada.get("/api/admin/models")
+    await do(ada, "restart")
+    assert readers and threading.current_thread() not in readers
+
+
+async def test_the_default_is_remembered_whole_or_not_at_all(
+    ada: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await load(ada)
+    write = served_module._write
+
+    async def fail(session: Any, name: str, **values: Any) -> None:
+        await write(session, name, **values)
+        if name == "second":
+            raise RuntimeError
+
+    monkeypatch.setattr(served_module, "_write", fail)
+    assert (await ada.patch("/api/admin/models/second", json={"is_default": True})).status_code == 500
+    assert context_of(app).models.default.name == "tiny"
+    async with context_of(app).database.session() as session:
+        rows = (await session.execute(select(ServedModel.name, ServedModel.chosen_over))).all()
+    assert [tuple(row) for row in rows] == [("second", None)]

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from fireside.assistant.text import TextChunk, TokenText, ToolCallDelta, Usage
+from fireside.assistant.text_model import TextModel
 from fireside.server.api import generation
 from fireside.server.api.generation import Answer, constraint_of, start_answer, text_options
 from fireside.server.api.messages import chat_prompt
@@ -33,15 +34,16 @@ async def create_chat_completion(
     body: ChatCompletionRequest, request: Request, context: CurrentContext
 ) -> dict[str, Any] | EventStream:
     """The model's next message in a conversation, whole or as it is written."""
-    answer = await unless_disconnected(request.receive, _start(body, context))
+    model = context.models.get(body.model)
+    with model.beginning():
+        answer = await unless_disconnected(request.receive, _start(body, context, model))
     if body.stream:
         with_usage = bool(body.stream_options and body.stream_options.include_usage)
         return EventStream(_events(answer, with_usage), answer.chunks)
     return await unless_disconnected(request.receive, _whole(answer))
 
 
-async def _start(body: ChatCompletionRequest, context: Context) -> Answer:
-    model = context.models.get(body.model)
+async def _start(body: ChatCompletionRequest, context: Context, model: TextModel) -> Answer:
     if body.functions and body.function_call is None:
         raise invalid("functions", "is OpenAI's former name for tools, which this server takes instead")
     if body.top_logprobs and not body.logprobs:

@@ -33,7 +33,9 @@ async def create_completion(
     body: CompletionRequest, request: Request, context: CurrentContext
 ) -> dict[str, Any] | EventStream:
     """Plain text that goes on from the prompt, whole or as it is written."""
-    work = await unless_disconnected(request.receive, _start(body, context))
+    model = context.models.get(body.model)
+    with model.beginning():
+        work = await unless_disconnected(request.receive, _start(body, context, model))
     if body.stream:
         with_usage = bool(body.stream_options and body.stream_options.include_usage)
         return EventStream(_events(work, with_usage), work.answer.chunks)
@@ -61,8 +63,7 @@ class _Echo:
     first_token: TokenText
 
 
-async def _start(body: CompletionRequest, context: Context) -> _Work:
-    model = context.models.get(body.model)
+async def _start(body: CompletionRequest, context: Context, model: TextModel) -> _Work:
     if body.suffix and context.models.knows(body.model):
         raise invalid("suffix", "this model was not trained to fill a gap, only to go on from a prompt")
     n = body.n or 1

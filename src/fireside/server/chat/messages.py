@@ -13,11 +13,12 @@ from fireside.assistant.text_model import TextModel
 from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations
 from fireside.server.chat.conversations import not_found
+from fireside.server.chat.instructions import models_own, system_of
 from fireside.server.chat.runs.answering import TEMPERATURE, sampled_by
 from fireside.server.chat.runs.plan import Plan, Turn
 from fireside.server.chat.runs.titles import first_words
 from fireside.server.chat.schemas import Answering, Edit, NewMessage, Parameters
-from fireside.server.chat.tables import Conversation, Message, Project, Role, Run, Status
+from fireside.server.chat.tables import Conversation, Message, Role, Run, Status
 from fireside.server.chat.tree import path_to
 from fireside.server.db.base import new_id, now
 from fireside.server.errors import ApiError, invalid
@@ -298,24 +299,6 @@ def _drawing(conversation: Conversation, how: Answering, models: ModelRegistry) 
         return how
     drawn = Parameters(temperature=TEMPERATURE)
     return Answering(model=how.model, parameters=drawn.over(how.parameters or Parameters()))
-
-
-def models_own(models: ModelRegistry, name: str) -> Parameters:
-    """How an administrator wants it asked where neither person nor conversation says."""
-    return Parameters.model_validate(models.parameters.get(name, {}))
-
-
-async def system_of(session: AsyncSession, user: User, conversation: Conversation, parameters: Parameters) -> str:
-    """What the model is told before a conversation: by the conversation, its project and its owner."""
-    project = ""
-    if conversation.project_id is not None:
-        wanted = select(Project.instructions).where(Project.id == conversation.project_id)
-        project = (await session.scalars(wanted)).one_or_none() or ""
-    return system_prompt(parameters.system or "", project, user.instructions)
-
-
-def system_prompt(*parts: str) -> str:
-    return "\n\n".join(part.strip() for part in parts if part.strip())
 
 
 def _check_written(message: Any) -> None:

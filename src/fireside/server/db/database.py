@@ -1,4 +1,4 @@
-"""The one connection to the database: SQLite in the home folder by default, PostgreSQL by a setting."""
+"""The database: SQLite in the home folder by default, PostgreSQL by a setting. A pool of connections, and one apart."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import asyncio
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from fireside.errors import FiresideError
-from fireside.server.db import open_apart, sqlite_connection
+from fireside.server.db import backups, open_apart, sqlite_connection, sqlite_file
 from fireside.server.db.serving_lock import ConnectionLock, FileLock
-
-KEPT_BACKUPS = 5
-
-logger = logging.getLogger(__name__)
 
 # At the level of debugging it writes every statement's values into the log.
 logging.getLogger("aiosqlite").setLevel(logging.WARNING)
-
-# Pages of the write-ahead log after which a commit waits until they are in the database and on the disk. SQLite's 1,000
-# would let every hundredth of the commits that streams make wait; 16 MiB are read again within a moment after a crash.
-_CHECKPOINT = "wal_autocheckpoint=4000"
 
 _SQLITE_CONNECTIONS = 16
 
@@ -75,9 +65,9 @@ class Database:
         except ImportError as error:
             raise DatabaseError("PostgreSQL needs its driver: pip install 'fireside[postgres]'") from error
         if self.is_sqlite:
-            event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self._engine.sync_engine, "connect", sqlite_file.prepare)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
-        self._lock = FileLock(Path(self.url.database or "")) if self.is_sqlite else ConnectionLock()
+        self._lock = FileLock(self._path) if self.is_sqlite else ConnectionLock()
         self._own: AsyncConnection | None = None
         self._turn = asyncio.Lock()
 
@@ -103,7 +93,9 @@ class Database:
     async def take(self) -> None:
         """Makes this process the only one that serves it, until `close`. Raises `DatabaseInUse` if another one does."""
         try:
-            await self.own_connection()
+            connection = await self.own_connection()
+            if isinstance(self._lock, ConnectionLock):
+                await self._lock.begin_serving(connection)
         except (SQLAlchemyError, OSError) as error:
             raise self._unusable(error) from error
 
@@ -123,9 +115,11 @@ class Database:
             try:
                 holder = await self._lock.take(connection)
             except BaseException:
+                await connection.invalidate()  # which may have the lock
                 await connection.close()
                 raise
             if holder is not None:
+                await connection.invalidate()
                 await connection.close()
         if connection is None or holder is not None:
             raise self._in_use(holder or "")
@@ -148,7 +142,7 @@ class Database:
         """
         try:
             if self.is_sqlite and self.url.database:
-                _own_file(Path(self.url.database))
+                sqlite_file.own_file(Path(self.url.database))
             async with self._engine.connect() as connection:
                 version = await _version(connection)
             from fireside.server.db import migrations
@@ -167,7 +161,7 @@ class Database:
                 )
             async with self._alone_unless(version is None):
                 if version is not None and self.is_sqlite:
-                    await asyncio.to_thread(self._back_up)
+                    await self.back_up()
                 await self._migrate(version)
         except (SQLAlchemyError, OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
@@ -212,40 +206,38 @@ class Database:
         """A copy of the whole database beside it, of SQLite alone. Raises `DatabaseError`."""
         if not self.is_sqlite:
             raise DatabaseError("PostgreSQL is backed up by its own tools: pg_dump")
-        return await asyncio.to_thread(self._back_up)
+        try:
+            return await asyncio.to_thread(backups.make, self._path)
+        except (OSError, sqlite3.Error) as error:
+            raise DatabaseError(f"no backup can be made in {self.backup_folder}: {error}") from error
 
     @property
     def backup_folder(self) -> Path:
         """Of SQLite."""
-        return Path(self.url.database or "").parent / "backups"
+        return backups.folder_of(self._path)
 
     async def backups(self) -> list[tuple[Path, os.stat_result]]:
         """Those of this database that are there, the newest first."""
-        if not self.is_sqlite:
-            return []
-        stem = Path(self.url.database or "").stem
-
-        def found() -> list[tuple[Path, os.stat_result]]:
-            paths = sorted(self.backup_folder.glob(f"{stem}-*.db"), reverse=True)
-            told = []
-            for path in paths:
-                with suppress(OSError):  # deleted a moment ago
-                    told.append((path, path.stat()))
-            return told
-
-        return await asyncio.to_thread(found)
+        return await asyncio.to_thread(backups.found, self._path) if self.is_sqlite else []
 
     async def size(self) -> int | None:
         """Bytes that it takes; None if that cannot be told."""
         if self.is_sqlite:
-            return await asyncio.to_thread(_size_of, Path(self.url.database or ""))
+            return await asyncio.to_thread(sqlite_file.size_of, self._path)
         async with self._engine.connect() as connection:
             return (await connection.execute(text("SELECT pg_database_size(current_database())"))).scalar()
 
     @property
     def where(self) -> str:
-        """For people; without a password."""
-        return self.url.database or "" if self.is_sqlite else self.url.render_as_string(hide_password=True)
+        """For people; without a password, which may be in the query as well."""
+        if self.is_sqlite:
+            return self.url.database or ""
+        return self.url.set(query={}).render_as_string(hide_password=True)
+
+    @property
+    def _path(self) -> Path:
+        """Of SQLite."""
+        return Path(self.url.database or "")
 
     def _unusable(self, error: Exception) -> DatabaseError:
         reason = error.orig if isinstance(error, DBAPIError) else error
@@ -256,86 +248,6 @@ class Database:
             f"another Fireside serves the database {self.where} already ({holder}): stop it, or give this one a "
             "database of its own (home or database_url). fireside admin works beside it"
         )
-
-    def _back_up(self) -> Path:
-        source = Path(self.url.database or "")
-        folder = self.backup_folder
-        folder.mkdir(mode=0o700, exist_ok=True)
-        target = folder / f"{source.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"
-        partial = target.with_suffix(".partial")
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # VACUUM takes an empty file
-        connection = sqlite3.connect(source)
-        try:
-            connection.execute("VACUUM INTO ?", (str(partial),))
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        finally:
-            connection.close()
-        partial.replace(target)
-        for old in sorted(folder.glob(f"{source.stem}-*.db"))[:-KEPT_BACKUPS]:
-            with suppress(OSError):
-                old.unlink()
-        return target
-
-
-def _own_file(path: Path) -> None:
-    """For its owner's eyes only, before there is anything in it; what SQLite puts beside it takes the same mode.
-
-    Files that are there and that others may read are closed to them: the database, its log, its backups. A file that is
-    there already is never opened: closing it would drop the locks that SQLite's own connections in this process have on
-    it, and another process could then delete the log that they write to
-    (https://www.sqlite.org/howtocorrupt.html, 2.2).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        backups = path.parent / "backups"
-        for found in (*(path.with_name(path.name + end) for end in ("", "-wal", "-shm")), *backups.glob("*.db")):
-            _close_to_others(found, 0o600)
-        _close_to_others(backups, 0o700)
-
-
-def _close_to_others(path: Path, mode: int) -> None:
-    try:
-        if path.stat().st_mode & 0o077:
-            path.chmod(mode)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        logger.warning("others may be able to read %s, and that cannot be changed: %s", path, error.strerror)
-
-
-def _size_of(path: Path) -> int | None:
-    """With the log, in which what was written last is until it is moved."""
-    with suppress(OSError):
-        log = path.with_name(f"{path.name}-wal")
-        return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
-    return None
-
-
-def _prepare_sqlite(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout=5000")
-    deadline = time.monotonic() + 5
-    while _journal_mode(cursor) != "wal":
-        # A file becomes WAL once and for all. Beside another connection that may fail at once, whatever the timeout is.
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", _CHECKPOINT):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _journal_mode(cursor: Any) -> str:
-    cursor.execute("PRAGMA journal_mode")
-    mode: str = cursor.fetchone()[0]
-    return mode
 
 
 async def _version(connection: AsyncConnection) -> str | None:

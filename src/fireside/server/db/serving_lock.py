@@ -2,7 +2,8 @@
 
 For SQLite the lock is on a file beside the database, which the system lets go of with the process, however that ends.
 For PostgreSQL it belongs to a connection, and whoever holds it does by that same connection what nobody else may
-(`Journal`): without the lock there is no way to write it.
+(`Journal`): without the lock there is no way to write it. One that lost its connection and takes the lock again learns
+from a row of its own, which every server puts in the place of the one before, whether another has served meanwhile.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fireside.server.db.base import Base, Identified, new_id
 
 if sys.platform != "win32":
     import fcntl
@@ -26,6 +29,12 @@ _HOLDER = text(
     "WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = :key AND l.granted "
     "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+
+
+class Serving(Identified, Base):
+    """The server that served last, or still does: one row."""
+
+    __tablename__ = "servings"
 
 
 class FileLock:
@@ -66,6 +75,17 @@ class ConnectionLock:
 
     def __init__(self) -> None:
         self._backend: int | None = None  # that had it last
+        self._serving: str | None = None
+
+    async def begin_serving(self, connection: AsyncConnection) -> None:
+        """Once `take` has succeeded. From then on, it fails if another server has begun to serve in between."""
+        if self._serving is not None:
+            return
+        serving = new_id()
+        async with connection.begin():
+            await connection.execute(delete(Serving))
+            await connection.execute(insert(Serving).values(id=serving))
+        self._serving = serving
 
     async def take(self, connection: AsyncConnection) -> str | None:
         """None if the connection has it now; else who has it, for people.
@@ -76,6 +96,9 @@ class ConnectionLock:
         for _ in range(20):
             if (await connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _KEY})).scalar():
                 self._backend = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar()
+                ours = select(Serving.id).where(Serving.id == self._serving)
+                if self._serving is not None and (await connection.execute(ours)).one_or_none() is None:
+                    return "one that began while this one could not reach the database"
                 await connection.commit()
                 return None
             holder = (await connection.execute(_HOLDER, {"key": _KEY})).one_or_none()
@@ -89,6 +112,7 @@ class ConnectionLock:
         return "another connection"
 
     async def release(self, connection: AsyncConnection) -> None:
+        self._serving = None
         with suppress(Exception):  # it is let go of with the connection, if not so
             await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _KEY})
             await connection.commit()

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts.tables import User
-from fireside.server.chat import messages
+from fireside.server.chat import instructions, messages
 from fireside.server.chat.schemas import Parameters
 from fireside.server.chat.tables import Conversation, Message, Role, Status
 from fireside.server.db.base import now
@@ -87,7 +87,7 @@ async def add(
         message_id=message.id,
         other_id=None if other is None else other.id,
         verdict=verdict,
-        system=await messages.system_of(session, user, conversation, parameters),
+        system=await instructions.system_of(session, user, conversation, parameters),
         consent=bool(consent),
         reasons=[],
         comment="",

@@ -13,7 +13,8 @@ from fireside.server.accounts import audit
 from fireside.server.accounts.deps import Admin, Client, CurrentClient, require_admin
 from fireside.server.accounts.tables import User
 from fireside.server.body import BoundedRoute
-from fireside.server.db.database import KEPT_BACKUPS, DatabaseError
+from fireside.server.db.backups import KEPT_BACKUPS
+from fireside.server.db.database import DatabaseError
 from fireside.server.deps import Context, CurrentContext
 from fireside.server.errors import ApiError, not_found
 from fireside.server.operation.effective_settings import effective_settings

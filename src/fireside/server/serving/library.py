@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 from fireside.assistant.text_model import TextModel
 from fireside.engine.memory import MemoryNeed, memory_need
@@ -20,20 +21,23 @@ class Library:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._known: dict[str, LocalModel | DamagedModel] = {}
-        self._seen: object = None  # of what state of the folder `_known` tells
+        self._needs: dict[tuple[str, str, str], MemoryNeed] = {}
+        self._seen: object = None  # of what state of the folder `_known` and `_needs` tell
+        self._looking = Lock()
 
     def models(self) -> dict[str, LocalModel | DamagedModel]:
         """By name: those in the home folder, and the one that the setting `model` names by its path."""
-        seen = _state_of(self._settings.models_dir)
-        if seen != self._seen:
-            self._known = {model.name: model for model in list_models(self._settings.home)}
-            try:
-                first = resolve_model(DEFAULT_ALIAS, self._settings)
-                self._known.setdefault(first.name, first)
-            except ModelError:
-                pass  # another default was chosen since
-            self._seen = seen
-        return self._known
+        with self._looking:
+            seen = _state_of(self._settings.models_dir)
+            if seen != self._seen:
+                known = {model.name: model for model in list_models(self._settings.home)}
+                try:
+                    first = resolve_model(DEFAULT_ALIAS, self._settings)
+                    known.setdefault(first.name, first)
+                except ModelError:
+                    pass  # another default was chosen since
+                self._known, self._needs, self._seen = known, {}, seen
+            return self._known
 
     def need(self, model: LocalModel, like: EngineInfo | None) -> MemoryNeed:
         """like: what an engine on this machine says of itself. Raises `ModelError`."""
@@ -44,7 +48,16 @@ class Library:
         cache = settings.kv_cache_dtype
         if cache == "auto":
             cache = "float32" if dtype == "float32" else "bfloat16"
-        return memory_need(model, dtype=dtype, cache_dtype=cache, max_context=settings.max_context)
+        key = (model.name, dtype, cache)
+        if (need := self._needs.get(key)) is None:
+            need = self._needs[key] = memory_need(
+                model,
+                dtype=dtype,
+                cache_dtype=cache,
+                max_context=settings.max_context,
+                set_cache=settings.kv_cache_memory,
+            )
+        return need
 
     def free_memory(self) -> int:
         return available_memory()

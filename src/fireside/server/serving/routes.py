@@ -11,7 +11,7 @@ from fireside.server.accounts.deps import Admin, Client, CurrentClient, require_
 from fireside.server.accounts.tables import User
 from fireside.server.body import BoundedRoute
 from fireside.server.deps import Context, CurrentContext
-from fireside.server.serving.schemas import ModelChange, ServedModelsView, Unload
+from fireside.server.serving.schemas import ModelChange, Restart, ServedModelsView, Unload
 
 router = APIRouter(
     prefix="/api/admin/models",
@@ -37,9 +37,11 @@ async def load_model(name: Name, admin: Admin, context: CurrentContext, client: 
 
 
 @router.post("/{name}/restart", status_code=202)
-async def restart_model(name: Name, admin: Admin, context: CurrentContext, client: CurrentClient) -> ServedModelsView:
-    """In a new process. Answers that are being written with it are interrupted."""
-    await context.served.restart(name)
+async def restart_model(
+    name: Name, body: Restart, admin: Admin, context: CurrentContext, client: CurrentClient
+) -> ServedModelsView:
+    """In a new process; 409 `answers_running` where it is not said that those being written may be interrupted."""
+    await context.served.restart(name, body.when)
     return await _noted(context, admin, client, "model_loaded", name)
 
 
@@ -47,7 +49,10 @@ async def restart_model(name: Name, admin: Admin, context: CurrentContext, clien
 async def unload_model(
     name: Name, body: Unload, admin: Admin, context: CurrentContext, client: CurrentClient
 ) -> ServedModelsView:
-    """From now on nobody gets it; 409 `answers_running` where it is not said what becomes of those being written."""
+    """From now on nobody gets it; 409 `answers_running` where it is not said what becomes of those being written.
+
+    One that could not be loaded as it was before is not tried again at the next start.
+    """
     await context.served.unload(name, body.when)
     return await _noted(context, admin, client, "model_unloaded", name)
 

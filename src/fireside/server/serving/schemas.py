@@ -18,6 +18,13 @@ class Unload(Request):
     )
 
 
+class Restart(Request):
+    when: Literal["now"] | None = Field(
+        default=None,
+        description="At once: answers being written are interrupted. Null: only if there are none.",
+    )
+
+
 class ModelChange(Request):
     is_default: Literal[True] | None = None
     parameters: Parameters | None = Field(default=None, description="In place of all that were set before.")
@@ -29,6 +36,7 @@ class ServedModelView(BaseModel):
     name: str
     state: Literal["available", "damaged", "starting", "ready", "restarting", "failed", "closed", "unloading"]
     reason: str = Field(default="", description="Why it cannot answer.")
+    is_served: bool = Field(default=False, description="Whether it has an engine, which may have failed.")
     is_default: bool = False
     answering: int = Field(default=0, description="Answers that are being written with it.")
     parameters: Parameters = Field(description="Of the app's answers, where neither person nor conversation says.")

@@ -7,19 +7,21 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.assistant.text_model import TextModel
 from fireside.engine.client import EngineState, EngineUnavailable
 from fireside.engine.memory import MemoryNeed
 from fireside.errors import FiresideError
-from fireside.models.local import DamagedModel, LocalModel
+from fireside.models.local import DamagedModel
 from fireside.server.chat.runs.hub import RunHub
 from fireside.server.chat.schemas import Parameters
 from fireside.server.db.database import Database
 from fireside.server.errors import ApiError
 from fireside.server.registry import ModelRegistry
 from fireside.server.serving.library import Library
+from fireside.server.serving.reckoning import Reckoning, reckon
 from fireside.server.serving.schemas import ServedModelsView, ServedModelView
 from fireside.server.serving.tables import ServedModel
 from fireside.settings import Settings
@@ -77,37 +79,43 @@ class ServedModels:
         async with self._lock:
             if name not in self._registry:
                 await self._open(name)
-        await self._remember(name, is_loaded=True)
+            await self._remember(name, is_loaded=True)
 
-    async def restart(self, name: str) -> None:
-        """In a new process, from the files as they are now. Raises `ApiError` as `load` does."""
+    async def restart(self, name: str, when: str | None) -> None:
+        """In a new process, from the files as they are now. when: as of `unload`, without "finished".
+
+        Raises `ApiError` as `load` and `unload` do, with the model as it was.
+        """
         async with self._lock:
             old = self._find(name)
-            self._runs.interrupt(name)
-            await _close(old)  # before the new one measures what memory there is
-            await self._open(name)
+            if when is None:
+                self._check_idle(old)
+            await self._open(name, instead_of=old)
 
     async def unload(self, name: str, when: str | None) -> None:
         """when: "finished" after the answers that are being written, "now", or None only if there are none.
 
-        Raises `ApiError`: 404 for one that is not served, 409 for the default, and while answers are written.
+        One that could not be restored is no longer to be. Raises `ApiError`: 404 for one that is neither served nor was
+        to be, 409 for the default, and while answers are written.
         """
         if when == "now" and name in self._leaving:
             self._leaving[name][1].set()
             return
         async with self._lock:
+            if name in self._problems and name not in self._registry:
+                await self._forget(name)
+                return
             model = self._find(name)
             if model is self._registry.default:
                 raise ApiError(409, f"{name} is the default model; make another the default first", code="is_default")
-            count = self._answering(model)
-            if count and when is None:
-                raise ApiError(409, f"{count} answers are being written with {name}", code="answers_running")
+            if when is None:
+                self._check_idle(model)
             self._registry.take(name)
             self._leaving[name] = model, (event := asyncio.Event())
             if when == "now":
                 event.set()
             self._spawn(self._leave(model, event))
-        await self._remember(name, is_loaded=False)
+            await self._remember(name, is_loaded=False)
 
     async def make_default(self, name: str) -> None:
         """Raises `ApiError` 404 for one that is not served, 409 for one that cannot answer."""
@@ -115,13 +123,12 @@ class ServedModels:
             model = self._find(name)
             if model.engine.state is not EngineState.READY:
                 raise ApiError(409, f"{name} cannot answer: {model.engine.reason}", code="model_not_ready")
-            before = self._registry.default.name
+            async with self._remembering, self._database.session() as session:
+                others = update(ServedModel).where(ServedModel.name != name).values(chosen_over=None)
+                await session.execute(others.execution_options(synchronize_session=False))
+                await _write(session, self._registry.default.name, is_loaded=True)
+                await _write(session, name, is_loaded=True, chosen_over=self._setting)
             self._registry.make_default(name)
-        await self._remember(before, is_loaded=True)
-        async with self._database.session() as session:
-            others = update(ServedModel).where(ServedModel.name != name).values(chosen_over=None)
-            await session.execute(others.execution_options(synchronize_session=False))
-        await self._remember(name, is_loaded=True, chosen_over=self._setting)
 
     async def set_parameters(self, name: str, parameters: Parameters) -> None:
         """Raises `ApiError` 404 for one that is neither served nor on this machine."""
@@ -132,62 +139,56 @@ class ServedModels:
         self._registry.parameters[name] = values
 
     async def view(self) -> ServedModelsView:
-        here = await asyncio.to_thread(self._library.models)
-        served = {model.name: model for model in self._registry}
-        names = [*served, *(name for name in [*self._leaving, *sorted({*here, *self._problems})] if name not in served)]
-        items = [self._view_one(name, here.get(name), served.get(name)) for name in dict.fromkeys(names)]
-        return ServedModelsView(items=items, free_bytes=max(self._free(), 0))
+        reckoning = await self._reckon()
+        served = [model.name for model in self._registry]
+        names = [*served, *self._leaving, *sorted({*reckoning.here, *self._problems})]
+        items = [self._view_one(name, reckoning) for name in dict.fromkeys(names)]
+        return ServedModelsView(items=items, free_bytes=max(reckoning.free, 0))
 
     # Loading
 
-    async def _open(self, name: str) -> None:
+    async def _open(self, name: str, instead_of: TextModel | None = None) -> None:
+        """instead_of: one that is closed as soon as nothing speaks against the new one any more."""
         if name in self._leaving:
             raise ApiError(409, f"{name} is being unloaded; wait until it is gone", code="unloading")
-        found = (await asyncio.to_thread(self._library.models)).get(name)
+        reckoning = await self._reckon(without=instead_of)
+        found, need = reckoning.here.get(name), reckoning.needs.get(name)
         if found is None:
             raise _not_here(name)
         if isinstance(found, DamagedModel):
             raise ApiError(409, f"{name} cannot be loaded: {found.reason}", code="model_damaged")
         try:
-            cache = self._cache_for(found)
+            if isinstance(need, FiresideError):
+                raise need
+            assert need is not None  # of one that is not damaged
+            cache = self._cache_for(name, need, reckoning.free)
             model = await asyncio.to_thread(self._library.open, found, cache)
         except FiresideError as error:
             raise ApiError(409, f"{name} cannot be loaded: {error}", code="model_damaged") from error
+        if instead_of is not None:
+            self._runs.interrupt(name)
+            await _close(instead_of)
         self._registry.put(model)
         self._problems.pop(name, None)
         await model.engine.start()
 
-    def _cache_for(self, model: LocalModel) -> int | None:
+    def _cache_for(self, name: str, need: MemoryNeed, free: int) -> int | None:
         """Bytes; None where its worker knows better. Raises `ApiError` 409 if there is not enough memory."""
-        if self._on_gpu:
+        if any(model.engine.info is not None and model.engine.info.device == "cuda" for model in self._registry):
             return None
-        need, free = self._need(model), self._free()
         if need.least > free:
             raise ApiError(
                 409,
-                f"{model.name} needs about {_gigabytes(need.least)} of memory, and {_gigabytes(max(free, 0))} are "
-                "free: unload another model, set kv_cache_memory for smaller caches, or choose a model with fewer or "
+                f"{name} needs about {_gigabytes(need.least)} of memory, and {_gigabytes(max(free, 0))} are free: "
+                "unload another model, set kv_cache_memory for smaller caches, or choose a model with fewer or "
                 "smaller weights",
                 code="not_enough_memory",
             )
         return need.cache(free)
 
-    @property
-    def _on_gpu(self) -> bool:
-        return any(model.engine.info is not None and model.engine.info.device == "cuda" for model in self._registry)
-
-    def _need(self, model: LocalModel) -> MemoryNeed:
-        return self._library.need(model, next((one.engine.info for one in self._registry if one.engine.info), None))
-
-    def _free(self) -> int:
-        """What loaded models will not come to need: memory is only taken once it is used."""
-        free = self._library.free_memory()
-        here = self._library.models()
-        for model in [*self._registry, *(model for model, _ in self._leaving.values())]:
-            found = here.get(model.name)
-            if isinstance(found, LocalModel) and model.engine.state not in (EngineState.FAILED, EngineState.CLOSED):
-                free -= _still_to_come(model, self._need(found), free)
-        return free
+    async def _reckon(self, without: TextModel | None = None) -> Reckoning:
+        loaded = [*self._registry, *(model for model, _ in self._leaving.values())]
+        return await asyncio.to_thread(reckon, self._library, loaded, without=without)
 
     # Unloading
 
@@ -198,6 +199,10 @@ class ServedModels:
         self._runs.interrupt(model.name)
         await _close(model)
         self._leaving.pop(model.name, None)
+
+    def _check_idle(self, model: TextModel) -> None:
+        if count := self._answering(model):
+            raise ApiError(409, f"{count} answers are being written with {model.name}", code="answers_running")
 
     def _answering(self, model: TextModel) -> int:
         """Runs count from their first moment, in which they are not with the model yet."""
@@ -223,17 +228,22 @@ class ServedModels:
 
     async def _remember(self, name: str, **values: Any) -> None:
         async with self._remembering, self._database.session() as session:
-            row = await session.scalar(select(ServedModel).where(ServedModel.name == name))
-            if row is None:
-                session.add(row := ServedModel(name=name))
-            for field, value in values.items():
-                setattr(row, field, value)
+            await _write(session, name, **values)
+
+    async def _forget(self, name: str) -> None:
+        """That it is to be loaded; all about it if its files are gone."""
+        if name in await asyncio.to_thread(self._library.models):
+            await self._remember(name, is_loaded=False, chosen_over=None)
+        else:
+            async with self._remembering, self._database.session() as session:
+                await session.execute(delete(ServedModel).where(ServedModel.name == name))
+            self._registry.parameters.pop(name, None)
+        self._problems.pop(name, None)
 
     # What is told
 
-    def _view_one(
-        self, name: str, found: LocalModel | DamagedModel | None, served: TextModel | None
-    ) -> ServedModelView:
+    def _view_one(self, name: str, reckoning: Reckoning) -> ServedModelView:
+        found, need = reckoning.here.get(name), reckoning.needs.get(name)
         view = ServedModelView(name=name, state="available", parameters=Parameters())
         with suppress(ValueError):  # of another version
             view.parameters = Parameters.model_validate(self._registry.parameters.get(name, {}))
@@ -244,14 +254,15 @@ class ServedModels:
             view.weight_type, view.size_bytes, view.license = found.weight_type, found.size_bytes, found.license
             view.base = found.base.name if found.base else None
             view.context_length = found.config.max_position_embeddings
-            with suppress(FiresideError):
-                view.needs_bytes = self._need(found).least
+            view.needs_bytes = need.least if isinstance(need, MemoryNeed) else None
         if name in self._problems:
             view.state, view.reason = "failed", self._problems[name]
+        served = self._registry.get(name) if name in self._registry else None
         if name in self._leaving:
             served = self._leaving[name][0]
         if served is not None:
             info = served.engine.info
+            view.is_served = True
             view.state = "unloading" if name in self._leaving else served.engine.state.value
             view.reason, view.answering = served.engine.reason, self._answering(served)
             view.is_default = served is self._registry.default
@@ -271,13 +282,12 @@ class ServedModels:
         task.add_done_callback(self._tasks.discard)
 
 
-def _still_to_come(model: TextModel, need: MemoryNeed, free: int) -> int:
-    """Bytes that a loaded model has not touched yet."""
-    info, stats = model.engine.info, model.engine.stats
-    if info is None:
-        return need.weights + need.cache(free)
-    blocks = stats.blocks_free if stats.blocks_total else info.num_blocks
-    return blocks * info.block_size * need.per_token
+async def _write(session: AsyncSession, name: str, **values: Any) -> None:
+    row = await session.scalar(select(ServedModel).where(ServedModel.name == name))
+    if row is None:
+        session.add(row := ServedModel(name=name))
+    for field, value in values.items():
+        setattr(row, field, value)
 
 
 async def _close(model: TextModel) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts.tables import User
 from fireside.server.chat.conversations import not_found
-from fireside.server.chat.messages import system_prompt
+from fireside.server.chat.instructions import system_prompt
 from fireside.server.chat.tables import Conversation, Message, Project
 from fireside.server.chat.tree import latest_leaf, path_to
 from fireside.server.documents.page import Turn

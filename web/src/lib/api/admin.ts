@@ -24,7 +24,7 @@ export const log = (range: Range & { q?: string; action?: string }) => get<Page<
 export const models = () => get<ServedModels>(`${ROOT}/models`);
 const modelPath = (name: string) => `${ROOT}/models/${encodeURIComponent(name)}`;
 export const loadModel = (name: string) => post<ServedModels>(`${modelPath(name)}/load`);
-export const restartModel = (name: string) => post<ServedModels>(`${modelPath(name)}/restart`);
+export const restartModel = (name: string, when: 'now' | null) => post<ServedModels>(`${modelPath(name)}/restart`, { when });
 export const unloadModel = (name: string, when: 'finished' | 'now' | null) => post<ServedModels>(`${modelPath(name)}/unload`, { when });
 export const changeModel = (name: string, values: { is_default?: true; parameters?: Parameters }) => patch<ServedModels>(modelPath(name), values);
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from fireside.server.accounts.deps import CurrentUser
 from fireside.server.body import BoundedRoute
-from fireside.server.chat.messages import models_own, system_prompt
+from fireside.server.chat.instructions import models_own, system_prompt
 from fireside.server.chat.runs import service
 from fireside.server.chat.runs.plan import Plan, Turn
 from fireside.server.chat.schemas import Parameters, RunOut, TemporaryChat, TemporaryRun

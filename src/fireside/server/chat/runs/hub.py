@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-import msgspec
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 
 from fireside.server.chat.runs.answering import Answered, write_answer
-from fireside.server.chat.runs.journal import UNSTORABLE, Journal, write_endings
+from fireside.server.chat.runs.journal import Journal
 from fireside.server.chat.runs.live import Ending, LiveRun, encode, frame
 from fireside.server.chat.runs.plan import Plan
+from fireside.server.chat.runs.recovery import INTERRUPTED, recover
 from fireside.server.chat.runs.titles import write_title
-from fireside.server.chat.tables import Conversation, JournalEntry, Message, Run, Status
+from fireside.server.chat.tables import Conversation, Run, Status
 from fireside.server.db.base import now
 from fireside.server.db.database import Database
-from fireside.server.db.trouble import may_pass
 from fireside.server.errors import ApiError, as_api_error, internal_error
 from fireside.server.metrics import Metrics
 from fireside.server.registry import ModelRegistry
@@ -32,7 +31,6 @@ MAX_RUNS_EACH = 16  # of one person at a time
 MAX_TEMPORARY_KEPT = 32  # of one person, for those ten minutes
 
 _PRUNE_SECONDS = 3600.0
-_INTERRUPTED = {"message": "the server was stopped while this was written", "code": "interrupted"}
 _UNLOADED = {
     "message": "an administrator unloaded the model while this was written; another can continue it",
     "code": "model_unloaded",
@@ -59,14 +57,14 @@ class RunHub:
     async def start(self) -> None:
         """Raises `DatabaseInUse`: what another server writes must not be taken for cut off."""
         await self._database.take()
-        await self._recover()
+        await recover(self._database)
         self._journal.start()
         self._spawn(self._prune_hourly())
 
     async def close(self) -> None:
         """Ends every run as interrupted, with what it has written so far."""
         for run in self._runs.values():
-            self._end(run, Status.INTERRUPTED, _INTERRUPTED)
+            self._end(run, Status.INTERRUPTED, INTERRUPTED)
         tasks = [run.task for run in self._runs.values() if run.task is not None] + list(self._background)
         for task in self._background:
             task.cancel()
@@ -208,9 +206,8 @@ class RunHub:
             del self._runs[run_id]
 
     async def _write_title(self, run: LiveRun, plan: Plan, question: str) -> None:
-        model = self._models.get(plan.model)
         try:
-            title = await write_title(model, question)
+            title = await write_title(self._models.get(plan.model), question)
         except Exception as error:  # it keeps its first words
             logger.info("no title for a conversation: %s", error)
             return
@@ -232,48 +229,6 @@ class RunHub:
         task.add_done_callback(self._background.discard)
 
     # Before and after
-
-    async def _recover(self) -> None:
-        """Runs that a dead server left running: their messages get what was said, and say that they are cut."""
-        async with self._database.session() as session:
-            said: dict[str, list[str]] = {}
-            entries = select(JournalEntry.run_id, JournalEntry.events).order_by(JournalEntry.number)
-            for run_id, events in await session.execute(entries):
-                said.setdefault(run_id, []).extend(events.split("\n"))
-            cut = select(Run, Message).join(Message, Message.id == Run.message_id).where(Run.status == Status.RUNNING)
-            rows = (await session.execute(cut)).all()
-        for run, message in rows:
-            live = LiveRun(
-                id=run.id,
-                user_id=run.user_id,
-                message_id=message.id,
-                base_content=message.content,
-                base_reasoning=message.reasoning or "",
-                ending=Ending(status=Status.INTERRUPTED, error=_INTERRUPTED),
-                finished_at=now(),
-            )
-            await self._write_ending(live, said.get(run.id, []))
-        async with self._database.session() as session:
-            await session.execute(delete(JournalEntry).execution_options(synchronize_session=False))
-        if rows:
-            logger.warning("%d answers were cut off when the server ended; they can be continued", len(rows))
-
-    async def _write_ending(self, live: LiveRun, lines: Sequence[str]) -> None:
-        """In a transaction of its own: one that cannot be read or written keeps no server from starting."""
-        assert live.ending is not None
-        try:
-            for line in lines:
-                live.say(msgspec.json.decode(line))
-            async with self._database.session() as session:
-                await write_endings(await session.connection(), [(live, [*lines, encode(live.ending.event)])])
-        except Exception as error:
-            if may_pass(error):
-                raise
-            logger.exception("what run %s said cannot be recovered", live.id)
-            live.ending = UNSTORABLE
-            live.take_back()
-            async with self._database.session() as session:
-                await write_endings(await session.connection(), [(live, [encode(UNSTORABLE.event)])])
 
     async def _prune_hourly(self) -> None:
         while True:

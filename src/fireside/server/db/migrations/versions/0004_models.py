@@ -1,4 +1,4 @@
-"""Which models are served."""
+"""Which models are served, and which server did it last."""
 
 from __future__ import annotations
 
@@ -19,4 +19,9 @@ def upgrade() -> None:
         sa.Column("chosen_over", sa.String(512)),
         sa.Column("parameters", sa.JSON(), nullable=False),
         sa.UniqueConstraint("name", name="uq_served_models_name"),
+    )
+    op.create_table(
+        "servings",
+        sa.Column("id", sa.String(32), primary_key=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
     )
