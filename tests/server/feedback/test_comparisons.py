@@ -8,7 +8,7 @@ import re
 import pytest
 
 from fireside.engine.client import EngineUnavailable
-from fireside.server.feedback import comparisons
+from fireside.server.feedback import comparisons, service
 from tests.server.chat.people import said
 from tests.server.chat.test_messages import ENDLESS
 from tests.server.feedback.conftest import Giver
@@ -137,3 +137,16 @@ async def test_errors_name_no_model(bob: Giver, script: Scripted, other: Scripte
     assert failed["error"] == {"message": "it could not be written", "code": None}
     events = await bob.events(failed["run_id"])
     assert said(events) == "" and "other" not in json.dumps(events)
+
+
+async def test_a_vote_on_what_is_withdrawn_meanwhile(bob: Giver, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, answer = await bob.asked(await bob.converse(), "Why?")
+    begun = await bob.compare(answer, "tiny", "other")
+    real = service.consent_now
+
+    async def consent_now(*args: object) -> bool:
+        await bob.delete(f"feedback/{begun['feedback']['id']}")
+        return await real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(service, "consent_now", consent_now)
+    await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 404)

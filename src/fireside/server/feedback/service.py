@@ -35,6 +35,8 @@ async def rate(session: AsyncSession, user: User, message_id: str, given: Rating
     record = (await session.scalars(found)).one_or_none()
     if record is None:
         record = await add(session, user, conversation, Kind.RATING, message)
+    else:
+        record.consent = await consent_now(session, user.id)
     record.verdict, record.comment, record.changed_at = given.verdict, given.comment, now()
     record.reasons = list(dict.fromkeys(given.reasons))
     await session.flush()
@@ -48,6 +50,7 @@ async def prefer(session: AsyncSession, user: User, message_id: str, given: Pref
     found = select(Feedback).where(Feedback.kind == Kind.REGENERATION, Feedback.message_id == message_id)
     if (record := (await session.scalars(found)).one_or_none()) is None:
         raise not_found("answer that was given again")
+    record.consent = await consent_now(session, user.id)
     record.verdict, record.changed_at = given.verdict, now()
     await session.flush()
     return record
@@ -76,10 +79,10 @@ async def add(
     other: Message | None = None,
     verdict: Verdict | None = None,
 ) -> Feedback:
-    """With the consent that its giver has given so far."""
+    """With its giver's consent as it is now."""
     about = message if message.model is not None or other is None else other  # people's own words have no parameters
     parameters = Parameters(system=(about.parameters or {}).get("system"))
-    consent = await session.scalar(select(FeedbackConsent.is_given).where(FeedbackConsent.user_id == user.id))
+    consent = await consent_now(session, user.id)
     record = Feedback(
         user_id=user.id,
         conversation_id=conversation.id,
@@ -88,7 +91,7 @@ async def add(
         other_id=None if other is None else other.id,
         verdict=verdict,
         system=await messages.system_of(session, user, conversation, parameters),
-        consent=bool(consent),
+        consent=consent,
         reasons=[],
         comment="",
     )
@@ -161,6 +164,17 @@ async def reveal(session: AsyncSession, comparisons: Sequence[Feedback]) -> None
 async def consent_of(session: AsyncSession, user_id: str) -> ConsentOut:
     row = (await session.scalars(select(FeedbackConsent).where(FeedbackConsent.user_id == user_id))).one_or_none()
     return ConsentOut(is_given=row.is_given if row else None, changed_at=row.changed_at if row else None)
+
+
+async def consent_now(session: AsyncSession, user_id: str) -> bool:
+    """Whether the person consents, as it stays until this unit of work is over.
+
+    A row that is written cannot be changed by anybody else in between: who takes consent back waits, and finds what was
+    given under it. To be called before other rows of feedback are changed, since that is the order it is changed in.
+    """
+    held = update(FeedbackConsent).where(FeedbackConsent.user_id == user_id)
+    held = held.values(is_given=FeedbackConsent.is_given).execution_options(synchronize_session=False)
+    return bool(await session.scalar(held.returning(FeedbackConsent.is_given)))
 
 
 async def set_consent(session: AsyncSession, user_id: str, *, is_given: bool, including_earlier: bool) -> ConsentOut:
