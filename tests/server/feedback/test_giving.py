@@ -149,9 +149,9 @@ async def test_a_no_in_the_same_moment_holds_for_it(
     bob: Giver, monkeypatch: pytest.MonkeyPatch, has_thumb: bool
 ) -> None:
     _, answer = await bob.asked(await bob.converse(), "Why?")
-    await bob.consent()
     if has_thumb:
         await bob.rate(answer, "up")
+    await bob.consent(including_earlier=False)
     real, refusals = service.consent_now, []
 
     async def consent_now(*args: object) -> bool:
