@@ -136,11 +136,11 @@ def test_feedback_as_lines_to_train_on(tmp_path: Path) -> None:
         for number, (id, parent, role) in enumerate((("q", None, "user"), ("a", "q", "assistant"))):
             connection.execute(
                 "INSERT INTO messages (number, id, parent_id, role, content, created_at, conversation_id,"
-                " status, is_blind) VALUES (?, ?, ?, ?, ?, 0, 'c', 'complete', 0)",
+                " status, is_blind, is_copied, system, left_out) VALUES (?, ?, ?, ?, ?, 0, 'c', 'complete', 0, 0, '', 0)",
                 (number, id, parent, role, f"of {role}"),
             )
         connection.execute(
-            "INSERT INTO feedback VALUES ('f', 0, 0, 'u', 'c', 'rating', 'a', NULL, 'up', '[]', '', '', 1)"
+            "INSERT INTO feedback VALUES ('f', 0, 0, 'u', 'c', 'rating', 'a', NULL, 'up', '[]', '', 1)"
         )
     written = fireside("admin", "export-feedback", "--format", "kto", "--output", str(path), home=tmp_path)
     assert (written.returncode, written.stdout, stat.S_IMODE(path.stat().st_mode)) == (0, "", 0o600), written.stderr

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts.tables import User
 from fireside.server.chat import messages
-from fireside.server.chat.schemas import Parameters
 from fireside.server.chat.tables import Conversation, Message, Role, Status
 from fireside.server.db.base import now
 from fireside.server.errors import ApiError, not_found
@@ -80,8 +79,6 @@ async def add(
     verdict: Verdict | None = None,
 ) -> Feedback:
     """With its giver's consent as it is now."""
-    about = message if message.model is not None or other is None else other  # people's own words have no parameters
-    parameters = Parameters(system=(about.parameters or {}).get("system"))
     consent = await consent_now(session, user.id)
     record = Feedback(
         user_id=user.id,
@@ -90,7 +87,6 @@ async def add(
         message_id=message.id,
         other_id=None if other is None else other.id,
         verdict=verdict,
-        system=await messages.system_of(session, user, conversation, parameters),
         consent=consent,
         reasons=[],
         comment="",
