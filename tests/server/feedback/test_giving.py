@@ -8,10 +8,12 @@ import json
 import zipfile
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from fireside.server.db.base import new_id
 from fireside.server.feedback import service
+from fireside.server.feedback.tables import Feedback
 from tests.server.chat.test_messages import ENDLESS
 from tests.server.feedback.conftest import Giver
 from tests.server.scripted_app import Scripted, says
@@ -100,7 +102,10 @@ async def test_all_of_it_is_listed_in_pages_and_taken_back_at_once(bob: Giver, a
     page = await bob.get("feedback", limit=2)
     rest = await bob.get("feedback", limit=2, cursor=page["next_cursor"])
     assert (len(page["items"]), len(rest["items"]), rest["next_cursor"]) == (2, 1, None)
+    loaded: list[object] = []
+    event.listen(Feedback, "load", lambda row, _: loaded.append(row))
     answer = await bob.http.delete("/api/feedback")
+    assert not loaded  # there may be many
     assert answer.json() == {"withdrawn": 3}
     assert (await bob.get("feedback"))["items"] == []
     assert len((await ada.get("feedback"))["items"]) == 1

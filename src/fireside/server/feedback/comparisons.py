@@ -70,7 +70,7 @@ async def vote(session: AsyncSession, user: User, feedback_id: str, verdict: Vot
     if cast.rowcount == 0:  # type: ignore[attr-defined]
         await find(session, user, feedback_id)  # it may have been withdrawn in between
         raise ApiError(409, "the choice is made already; withdraw it to take it back", code="already_chosen")
-    await service.reveal(session, [record])
+    await service.reveal(session, [record.message_id, record.other_id])
     conversation = await conversations.get(session, user.id, record.conversation_id)
     winner = right if verdict == "right" else left
     await conversations.change(session, user.id, conversation, ConversationChange(current_leaf_id=winner.id))

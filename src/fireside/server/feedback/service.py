@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts.tables import User
@@ -140,19 +140,18 @@ async def list_page(
 
 async def withdraw(session: AsyncSession, user_id: str, feedback_id: str | None) -> int:
     """One record or all of the person's: how many there were. What was compared is no secret any more."""
-    query = select(Feedback).where(Feedback.user_id == user_id)
+    gone = delete(Feedback).where(Feedback.user_id == user_id)
     if feedback_id is not None:
-        query = query.where(Feedback.id == feedback_id)
-    rows: Sequence[Feedback] = (await session.scalars(query)).all()
-    await reveal(session, [row for row in rows if row.kind == Kind.COMPARISON and row.verdict is None])
-    for row in rows:
-        await session.delete(row)
-    await session.flush()
+        gone = gone.where(Feedback.id == feedback_id)
+    told = (Feedback.kind, Feedback.verdict, Feedback.message_id, Feedback.other_id)
+    rows = (await session.execute(gone.returning(*told).execution_options(synchronize_session=False))).all()
+    open_ones = [row for row in rows if row.kind == Kind.COMPARISON and row.verdict is None]
+    await reveal(session, [id for row in open_ones for id in (row.message_id, row.other_id)])
     return len(rows)
 
 
-async def reveal(session: AsyncSession, comparisons: Sequence[Feedback]) -> None:
-    ids = [id for row in comparisons for id in (row.message_id, row.other_id)]
+async def reveal(session: AsyncSession, ids: Sequence[str | None]) -> None:
+    """Who wrote these answers is no secret any more."""
     for start in range(0, len(ids), 500):
         await session.execute(update(Message).where(Message.id.in_(ids[start : start + 500])).values(is_blind=False))
 
