@@ -103,8 +103,13 @@ async def test_all_of_it_is_listed_in_pages_and_taken_back_at_once(bob: Giver, a
     rest = await bob.get("feedback", limit=2, cursor=page["next_cursor"])
     assert (len(page["items"]), len(rest["items"]), rest["next_cursor"]) == (2, 1, None)
     loaded: list[object] = []
-    event.listen(Feedback, "load", lambda row, _: loaded.append(row))
+
+    def load(row: object, _: object) -> None:
+        loaded.append(row)
+
+    event.listen(Feedback, "load", load)
     answer = await bob.http.delete("/api/feedback")
+    event.remove(Feedback, "load", load)
     assert not loaded  # there may be many
     assert answer.json() == {"withdrawn": 3}
     assert (await bob.get("feedback"))["items"] == []
