@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sqlite3
 import stat
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator
 from contextlib import closing
 from http.cookiejar import CookieJar
 from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from fireside.cli import admin
+from fireside.errors import FiresideError
+from fireside.server.feedback import export
 from tests.cli.programs import fireside
 from tests.cli.test_serve import served
+from tests.server.databases import migrated_sqlite
 
 PASSWORD = "correct horse battery staple"
 
@@ -136,12 +145,11 @@ def test_feedback_as_lines_to_train_on(tmp_path: Path) -> None:
         for number, (id, parent, role) in enumerate((("q", None, "user"), ("a", "q", "assistant"))):
             connection.execute(
                 "INSERT INTO messages (number, id, parent_id, role, content, created_at, conversation_id,"
-                " status, is_blind) VALUES (?, ?, ?, ?, ?, 0, 'c', 'complete', 0)",
+                " status, is_blind, is_copied, system, left_out)"
+                " VALUES (?, ?, ?, ?, ?, 0, 'c', 'complete', 0, 0, '', 0)",
                 (number, id, parent, role, f"of {role}"),
             )
-        connection.execute(
-            "INSERT INTO feedback VALUES ('f', 0, 0, 'u', 'c', 'rating', 'a', NULL, 'up', '[]', '', '', 1)"
-        )
+        connection.execute("INSERT INTO feedback VALUES ('f', 0, 0, 'u', 'c', 'rating', 'a', NULL, 'up', '[]', '', 1)")
     written = fireside("admin", "export-feedback", "--format", "kto", "--output", str(path), home=tmp_path)
     assert (written.returncode, written.stdout, stat.S_IMODE(path.stat().st_mode)) == (0, "", 0o600), written.stderr
     row = loads(path.read_text())
@@ -149,3 +157,25 @@ def test_feedback_as_lines_to_train_on(tmp_path: Path) -> None:
     assert (row["completion"], row["provenance"]["person"]) == ([{"role": "assistant", "content": "of assistant"}], "p")
     again = fireside("admin", "export-feedback", "--output", str(path), home=tmp_path)
     assert again.returncode == 1 and again.stderr == f"fireside: {path} cannot be written: File exists\n"
+
+
+def test_an_export_that_breaks_off_is_noted_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRESIDE_HOME", str(tmp_path))
+    (tmp_path / "fireside.db").write_bytes(migrated_sqlite())
+    path = tmp_path / "feedback.jsonl"
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def lines(*_: object, **__: object) -> AsyncIterator[bytes]:
+        assert not path.exists()  # until it is whole
+        yield b"{}\n"
+        raise error
+
+    monkeypatch.setattr(export, "export", lines)
+    with pytest.raises(FiresideError, match=re.escape(f"{path} cannot be written: No space left on device")):
+        admin.export_feedback(output=path)
+    assert not list(tmp_path.glob("feedback*"))
+    error = BrokenPipeError(errno.EPIPE, "who reads has enough")  # with which typer ends quietly
+    with pytest.raises(BrokenPipeError):
+        admin.export_feedback()
+    with closing(sqlite3.connect(tmp_path / "fireside.db")) as connection:
+        assert connection.execute("SELECT action FROM audit_log").fetchall() == [("feedback_exported",)] * 2

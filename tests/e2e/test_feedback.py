@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.e2e.conftest import Site, serving, slowly
 from tests.e2e.test_accessibility import AXE, check
@@ -71,6 +71,35 @@ def test_a_thumb_its_reasons_and_the_question_of_consent(site: Site, page: Page)
     expect(page.get_by_role("button", name="Bad answer").first).to_have_attribute("aria-pressed", "false")
     settings(page, site)
     expect(page.get_by_text("You have given no feedback yet.")).to_be_visible()
+
+
+def test_quick_presses_are_all_of_what_is_on_the_screen(site: Site, page: Page) -> None:
+    site.model.answers["quickly"] = says("- **Green**")
+    ask(page, "Something to judge quickly")
+    answered(page, "Green")
+    thumb = last(page).get_by_role("button", name="Good answer")
+    thumb.click()
+    expect(page.get_by_role("button", name="Helpful")).to_be_visible()
+    with page.expect_response(lambda answer: "clear" in (answer.request.post_data or "")):  # the second one
+        page.evaluate(
+            "for (const name of ['Helpful', 'Clear']) [...document.querySelectorAll('.reason')]"
+            ".find((button) => button.textContent === name).click()"
+        )
+    (item,) = page.request.get(f"{site.url}/api/feedback").json()["items"]
+    assert item["reasons"] == ["helpful", "clear"]
+    address = page.url
+    settings(page, site)
+    expect(given(page).get_by_role("link")).to_have_text("- Green")
+    held: list[Route] = []
+    page.route(re.compile(r"/api/feedback\?"), lambda route: held.append(route))
+    page.goto(address)
+    with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        thumb.click()  # before the app knows that there is one
+        expect(thumb).to_have_attribute("aria-pressed", "false")
+        for route in held:
+            route.continue_()
+    expect(thumb).to_have_attribute("aria-pressed", "false")
+    assert page.request.get(f"{site.url}/api/feedback").json()["items"] == []
 
 
 def test_a_comparison_is_blind_until_the_choice_which_numbers_make(site: Site, page: Page) -> None:

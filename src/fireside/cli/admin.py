@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeVar
@@ -142,7 +143,6 @@ def export_feedback(
     ] = False,
 ) -> None:
     """Write the feedback whose givers consent as JSON lines, for fireside finetune."""
-
     from fireside.errors import FiresideError
 
     async def run(out: BinaryIO) -> None:
@@ -150,19 +150,38 @@ def export_feedback(
         from fireside.server.feedback.export import export
 
         async with _accounts() as accounts:
+            async with accounts.database.session() as session:  # first: what is read in part is read
+                audit.note(session, "feedback_exported", by=None, address=None, format=form)
             async for line in export(accounts.database, form, weak=weak):
                 out.write(line)
-            async with accounts.database.session() as session:
-                audit.note(session, "feedback_exported", by=None, address=None, format=form)
+        out.flush()
 
-    if output is None:
-        return _run(run(sys.stdout.buffer))
     try:
-        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # what people wrote is in it
+        if output is None:
+            _run(run(sys.stdout.buffer))
+        else:
+            with _new_file(output) as out:
+                _run(run(out))
+    except BrokenPipeError:
+        raise  # who reads has enough: typer ends quietly
     except OSError as error:
-        raise FiresideError(f"{output} cannot be written: {error.strerror}") from error
-    with os.fdopen(file, "wb") as out:
-        _run(run(out))
+        raise FiresideError(f"{output or 'the output'} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """For its owner's eyes, since what people wrote is in it; there once it is whole. Raises OSError."""
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    partial = path.with_name(f"{path.name}.partial")
+    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(file, "wb") as out:
+            yield out
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @asynccontextmanager

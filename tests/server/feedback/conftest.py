@@ -9,9 +9,10 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
+from fireside.models.local import GenerationDefaults
 from fireside.server.accounts.tables import Role, User
 from tests.server.chat.people import Person, person
-from tests.server.scripted_app import Scripted, says, scripted_app
+from tests.server.scripted_app import IM_END, Scripted, says, scripted_app
 
 
 class Giver(Person):
@@ -57,7 +58,9 @@ def other() -> Scripted:
 @pytest.fixture
 def app(script: Scripted, other: Scripted, migrated_database: str, tmp_path: Path) -> FastAPI:
     """Not started, on each kind of database in turn."""
-    return scripted_app(script, others={"other": other}, home=tmp_path, database_url=migrated_database)
+    app = scripted_app(script, others={"other": other}, home=tmp_path, database_url=migrated_database)
+    app.state.context.models.get("other").defaults = GenerationDefaults((IM_END,), temperature=0.123)
+    return app
 
 
 @pytest.fixture

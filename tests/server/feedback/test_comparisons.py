@@ -6,9 +6,10 @@ import json
 import re
 
 import pytest
+from fastapi import FastAPI
 
 from fireside.engine.client import EngineUnavailable
-from fireside.server.feedback import comparisons
+from fireside.server.feedback import comparisons, service
 from tests.server.chat.people import said
 from tests.server.chat.test_messages import ENDLESS
 from tests.server.feedback.conftest import Giver
@@ -16,7 +17,8 @@ from tests.server.scripted_app import Scripted
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-async def test_blind_until_the_vote(bob: Giver, side: str) -> None:
+async def test_blind_until_the_vote(bob: Giver, app: FastAPI, side: str) -> None:
+    app.state.context.models.parameters["other"] = {"system": "An administrator's"}
     conversation = await bob.converse()
     question, answer = await bob.asked(conversation, "Why?")
     begun = await bob.compare(answer, "tiny", "other")
@@ -30,7 +32,7 @@ async def test_blind_until_the_vote(bob: Giver, side: str) -> None:
     assert {message["content"] for message in both} == {"Hello there.", "From the other one."}
     # Everything that the API says of them, but what the models themselves say.
     told = json.dumps([seen, both]).replace("From the other one.", "").replace("other_", "")
-    for secret in ("tiny", '"other"', "weights of", "prompt_tokens"):
+    for secret in ("tiny", '"other"', "weights of", "prompt_tokens", "0.123", "An administrator's"):
         assert secret not in told, secret
     assert tree["current_leaf_id"] == ids[0]
 
@@ -41,13 +43,15 @@ async def test_blind_until_the_vote(bob: Giver, side: str) -> None:
     after = await bob.get(f"conversations/{conversation}")
     assert after["current_leaf_id"] == voted[side]["id"]
     assert len(after["messages"]) == 4 and all(message["usage"] for message in after["messages"][1:])
+    assert "0.123" in json.dumps(after)
     (item,) = (await bob.get("feedback"))["items"]
     assert {item["model"], item["other_model"]} == {"tiny", "other"} and item["verdict"] == side
     again = await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 409)
     assert again["error"]["code"] == "already_chosen"
 
 
-async def test_documents_keep_the_secret_too(bob: Giver) -> None:
+async def test_documents_keep_the_secret_too(bob: Giver, app: FastAPI) -> None:
+    app.state.context.models.parameters["other"] = {"system": "An administrator's"}
     conversation = await bob.converse()
     _, answer = await bob.asked(conversation, "Why?")
     begun = await bob.compare(answer, "tiny", "other")
@@ -64,7 +68,7 @@ async def test_documents_keep_the_secret_too(bob: Giver) -> None:
         return [text.replace("From the other one.", "") for text in texts]
 
     for text in await documents():
-        assert "Why?" in text and not re.search(r"\bother\b", text)
+        assert "Why?" in text and not re.search(r"\bother\b|0\.123|An administrator's", text)
         assert text.count("tiny") == text.count('"tiny"')  # of the first answer, which JSON holds as well
     await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 200)
     assert any(re.search(r"\bother\b", text) for text in await documents())
@@ -137,3 +141,16 @@ async def test_errors_name_no_model(bob: Giver, script: Scripted, other: Scripte
     assert failed["error"] == {"message": "it could not be written", "code": None}
     events = await bob.events(failed["run_id"])
     assert said(events) == "" and "other" not in json.dumps(events)
+
+
+async def test_a_vote_on_what_is_withdrawn_meanwhile(bob: Giver, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, answer = await bob.asked(await bob.converse(), "Why?")
+    begun = await bob.compare(answer, "tiny", "other")
+    real = service.consent_now
+
+    async def consent_now(*args: object) -> bool:
+        await bob.delete(f"feedback/{begun['feedback']['id']}")
+        return await real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(service, "consent_now", consent_now)
+    await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 404)

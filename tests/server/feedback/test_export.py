@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fireside.assistant.text import ChatPrompt
 from fireside.data.config import SourceConfig
 from fireside.data.documents import Conversation
 from fireside.data.sources import read_source
@@ -22,7 +21,7 @@ from fireside.server.feedback import export as exporting
 from fireside.server.feedback.export import export
 from tests.server.chat.people import person
 from tests.server.feedback.conftest import Giver
-from tests.server.scripted_app import IM_END, Scripted, byte_tokenizer, says, scripted_app
+from tests.server.scripted_app import IM_END, Scripted, says, scripted_app
 
 PROMPT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 
@@ -120,6 +119,46 @@ async def test_an_example_comes_once_and_none_is_marked_down(ada: Giver, bob: Gi
     assert [row["provenance"]["answer"]["message"] for row in rows] == [begun["right"]["id"]]
 
 
+async def test_one_record_decides_for_an_answer(ada: Giver, bob: Giver) -> None:
+    """Its thumb, else its edit, else its comparison: no answer is good in one row and bad in another."""
+    await bob.consent()
+    _, first = await bob.asked(await bob.converse(), "Why?")
+    begun = await bob.compare(first, "tiny", "other")
+    await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 200)
+    won, lost = begun["left"]["id"], begun["right"]["id"]
+
+    async def labels(form: str) -> list[tuple[str, str, bool]]:
+        rows = [(row, row["provenance"]) for row in await ada.export(form)]
+        return sorted((from_["kind"], from_["answer"]["message"], row.get("label", True)) for row, from_ in rows)
+
+    assert await labels("kto") == [("comparison", won, True), ("comparison", lost, False)]
+    edits = [(await bob.post(f"messages/{won}/edit", {"content": text}))["message"]["id"] for text in ("One.", "Two.")]
+    edited = [("edit", edits[0], True), ("edit", edits[1], True)]
+    assert await labels("kto") == [("comparison", lost, False), ("edit", won, False), *edited]
+    assert await labels("sft") == edited
+    await bob.rate({"id": won}, "up")
+    await bob.rate({"id": lost}, "up")
+    assert await labels("kto") == [*edited, ("rating", won, True), ("rating", lost, True)]
+    assert await labels("sft") == [*edited, ("rating", lost, True)]
+    edits += [(await bob.post(f"messages/{edits[1]}/edit", {"content": "Three."}))["message"]["id"]]
+    assert ("edit", edits[1], False) in await labels("kto")
+
+
+async def test_what_no_longer_holds_decides_nothing(ada: Giver, bob: Giver) -> None:
+    """A winner that was written on is not what won; its thumb is of what it is now."""
+    await bob.consent()
+    _, first = await bob.asked(await bob.converse(), "Why?")
+    begun = await bob.compare(first)
+    await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 200)
+    started = await bob.post(f"messages/{begun['left']['id']}/continue")
+    await bob.events(started["run"]["id"])
+    assert await ada.export("sft") == []
+    await bob.rate(begun["left"], "up")
+    for form in ("sft", "kto"):
+        (row,) = await ada.export(form)
+        assert row["provenance"]["kind"] == "rating"
+
+
 async def test_answers_that_are_cut_teach_nobody(ada: Giver, bob: Giver) -> None:
     await bob.consent()
     conversation = await bob.converse()
@@ -211,20 +250,6 @@ async def test_finetune_reads_it(ada: Giver, bob: Giver, tmp_path: Path, app: Fa
     (read,) = read_source(SourceConfig(name="feedback", path=str(path)))
     assert isinstance(read, Conversation)
     assert list(read.messages) == [*PROMPT, answer("Hello there.")]
-
-
-async def test_the_prompt_is_what_the_model_was_shown(ada: Giver, bob: Giver, script: Scripted, app: FastAPI) -> None:
-    await bob.consent()
-    conversation = await bob.converse(parameters={"system": "Answer in verse."})
-    _, first = await bob.asked(conversation, "Why?")
-    _, second = await bob.asked(conversation, "And?", first["id"])
-    await bob.rate(second, "up")
-    await bob.patch("me", {"instructions": "Something else."})
-    await bob.patch(f"conversations/{conversation}", {"parameters": {}})
-    (row,) = await ada.export("sft")
-    sent = next(r for r in reversed(script.client.requests) if "title" not in byte_tokenizer().decode(r.prompt_ids))
-    model = app.state.context.models.default
-    assert tuple(await model.encode(ChatPrompt(messages=row["messages"][:-1]))) == tuple(sent.prompt_ids)
 
 
 ACTIONS = st.lists(

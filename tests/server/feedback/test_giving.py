@@ -8,10 +8,12 @@ import json
 import zipfile
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from fireside.server.db.base import new_id
 from fireside.server.feedback import service
+from fireside.server.feedback.tables import Feedback
 from tests.server.chat.test_messages import ENDLESS
 from tests.server.feedback.conftest import Giver
 from tests.server.scripted_app import Scripted, says
@@ -100,7 +102,15 @@ async def test_all_of_it_is_listed_in_pages_and_taken_back_at_once(bob: Giver, a
     page = await bob.get("feedback", limit=2)
     rest = await bob.get("feedback", limit=2, cursor=page["next_cursor"])
     assert (len(page["items"]), len(rest["items"]), rest["next_cursor"]) == (2, 1, None)
+    loaded: list[object] = []
+
+    def load(row: object, _: object) -> None:
+        loaded.append(row)
+
+    event.listen(Feedback, "load", load)
     answer = await bob.http.delete("/api/feedback")
+    event.remove(Feedback, "load", load)
+    assert not loaded  # there may be many
     assert answer.json() == {"withdrawn": 3}
     assert (await bob.get("feedback"))["items"] == []
     assert len((await ada.get("feedback"))["items"]) == 1
@@ -126,3 +136,41 @@ async def test_consent_is_asked_for_and_holds_as_it_is_said(bob: Giver) -> None:
     await bob.consent(False)
     assert await consents() == [False, False, False]
     await bob.put("feedback/consent", {"is_given": True}, 400)
+
+
+async def test_what_is_said_after_a_no_is_not_used(ada: Giver, bob: Giver) -> None:
+    """Of feedback that was begun under a yes: a thumb that is changed, a preference, a vote."""
+    await bob.consent()
+    _, answer = await bob.asked(await bob.converse(), "Why?")
+    await bob.rate(answer, "up")
+    again = await bob.again(answer)
+    begun = await bob.compare(answer, "tiny", "other")
+    await bob.consent(False, including_earlier=False)
+    assert [item["consent"] for item in (await bob.get("feedback"))["items"]] == [True] * 3
+    await bob.rate(answer, "down", comment="For you alone.")
+    await bob.put(f"messages/{again['id']}/preference", {"verdict": "worse"})
+    await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 200)
+    assert [item["consent"] for item in (await bob.get("feedback"))["items"]] == [False] * 3
+    assert [await ada.export(form) for form in ("sft", "dpo", "kto")] == [[], [], []]
+
+
+@pytest.mark.parametrize("has_thumb", [False, True])
+async def test_a_no_in_the_same_moment_holds_for_it(
+    bob: Giver, monkeypatch: pytest.MonkeyPatch, has_thumb: bool
+) -> None:
+    _, answer = await bob.asked(await bob.converse(), "Why?")
+    if has_thumb:
+        await bob.rate(answer, "up")
+    await bob.consent(including_earlier=False)
+    real, refusals = service.consent_now, []
+
+    async def consent_now(*args: object) -> bool:
+        consent = await real(*args)  # type: ignore[arg-type]
+        refusals.append(asyncio.create_task(bob.consent(False)))
+        await asyncio.wait(refusals, timeout=0.1)  # it has every chance to be first
+        return consent
+
+    monkeypatch.setattr(service, "consent_now", consent_now)
+    await bob.rate(answer, "down")
+    await asyncio.gather(*refusals)
+    assert [item["consent"] for item in (await bob.get("feedback"))["items"]] == [False]

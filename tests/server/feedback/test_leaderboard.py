@@ -7,7 +7,9 @@ import pytest
 from fireside.server.feedback.intervals import wilson
 from fireside.server.feedback.leaderboard import standings
 from fireside.server.feedback.schemas import PairStanding
+from tests.server.chat.test_messages import ENDLESS
 from tests.server.feedback.conftest import Giver
+from tests.server.scripted_app import Scripted
 
 A, B, C = ("a", "1"), ("b", "1"), ("a", "2")
 
@@ -63,3 +65,13 @@ async def test_what_people_say_is_counted(ada: Giver, bob: Giver) -> None:
     ]  # fmt: skip
     assert board["pairs"] == [{"first": 0, "second": 1, "wins": 2, "losses": 0, "ties": 0}]
     assert "@example" not in str(board)
+
+
+async def test_who_was_stopped_has_not_lost(ada: Giver, bob: Giver, script: Scripted) -> None:
+    _, answer = await bob.asked(await bob.converse(), "Why?")
+    script.answer = ENDLESS
+    begun = await bob.post(f"messages/{answer['id']}/comparison", {"models": ["tiny", "other"]})
+    for side in ("left", "right"):
+        await bob.post(f"runs/{begun[side]['run_id']}/stop", status=200)
+    await bob.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 200)
+    assert (await ada.get("admin/feedback/leaderboard"))["pairs"] == []

@@ -34,7 +34,7 @@ async def test_answers_of_before_stay_and_are_no_secret(empty_database: str, mon
     async with after.session() as session:
         (row,) = await session.execute(text("SELECT id, content, model, model_version, is_blind FROM messages"))
         assert tuple(row) == (ids["message"], "Hi", "m", None, False)
-        values = ":id, 0, 0, :user, :conversation, 'rating', :message, NULL, 'up', '[]', '', '', true"
+        values = ":id, 0, 0, :user, :conversation, 'rating', :message, NULL, 'up', '[]', '', true"
         rating = f"INSERT INTO feedback VALUES ({values})"
         await session.execute(text(rating), ids | {"id": new_id()})
         await session.execute(text("DELETE FROM conversations"))

@@ -18,6 +18,7 @@ from fireside.server.documents import page
 from fireside.server.sharing import service, snapshots
 from fireside.server.sharing.tables import Share
 from tests.server.chat.people import Person
+from tests.server.chat.test_messages import ENDLESS
 from tests.server.moving.uploads import thought
 from tests.server.scripted_app import Scripted, says
 
@@ -166,6 +167,21 @@ async def test_a_visitor_goes_on_with_it(ada: Person, bob: Person, script: Scrip
     assert answer["content"]
     assert len((await ada.get(f"conversations/{conversation}"))["messages"]) == 2
     await ada.get(f"conversations/{made['id']}", 404)
+
+
+async def test_a_copy_of_what_was_cut_says_so(ada: Person, bob: Person, script: Scripted) -> None:
+    conversation = await ada.converse(title="t")
+    _, cut = await ada.asked(conversation, "How?", parameters={"max_tokens": 4})
+    script.answer = ENDLESS
+    started = await ada.ask(conversation, "And?", cut["id"])
+    while not (await ada.message(conversation, started["answer"]["id"]))["content"]:
+        await ada.post(f"runs/{started['run']['id']}/stop", status=200)
+    link = await share(ada, conversation)
+    made = await bob.post("shares/continue", {"token": link["token"]})
+    copies = (await bob.get(f"conversations/{made['id']}"))["messages"]
+    assert [(m["status"], m["finish_reason"]) for m in copies] == [
+        ("complete", None), ("complete", "length"), ("complete", None), ("stopped", None),
+    ]  # fmt: skip
 
 
 async def test_links_are_listed_and_taken_back(

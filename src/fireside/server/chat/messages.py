@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
 
 from fireside.assistant.text_model import TextModel
 from fireside.server.accounts.tables import User
@@ -116,7 +117,8 @@ async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, mo
     """The message with other words, beside the one there is; a question is answered anew if `run` is set."""
     conversation, message = await find(session, user, message_id)
     _check_told(message)
-    sibling = _add(session, conversation, parent_id=message.parent_id, role=message.role, content=new.content)
+    shown = {"system": message.system, "left_out": message.left_out, "is_copied": message.is_copied}
+    sibling = _add(session, conversation, parent_id=message.parent_id, role=message.role, content=new.content, **shown)
     if message.role == Role.USER and new.run:
         nodes = await _nodes(session, conversation)
         turns = [*nodes.turns_to(message.parent_id), Turn(Role.USER, new.content)]
@@ -144,6 +146,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     if continues:
         turns.append(Turn(Role.ASSISTANT, message.content))
     model, parameters = _chosen(conversation, how, models)
+    system = await system_of(session, user, conversation, parameters)
     run = _add_run(session, user, conversation, message, new_id())
     taken = await session.execute(
         update(Message)
@@ -157,6 +160,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
             model_version=model.version,
             parameters=sampled_by(parameters, model),
             run_id=run.id,
+            system=system if not continues or message.system == system else None,
         )
         .execution_options(synchronize_session=False)
     )
@@ -166,8 +170,8 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     conversation.current_leaf_id = conversation.current_leaf_id or message.id
     conversation.updated_at = now()
     await session.flush()
-    system = await system_of(session, user, conversation, parameters)
     plan = _plan(user, conversation, message, run, turns, model, parameters, system, continues=continues)
+    plan = replace(plan, left_out=message.left_out)
     return Begun(answer=message, run=run, plan=plan)
 
 
@@ -187,8 +191,8 @@ async def _already_sent(session: AsyncSession, conversation: Conversation, messa
 
 async def find(session: AsyncSession, user: User, message_id: str) -> tuple[Conversation, Message]:
     """A message of the person's own. Raises `ApiError` 404."""
-    message = (await session.scalars(select(Message).where(Message.id == message_id))).one_or_none()
-    if message is None:
+    wanted = select(Message).where(Message.id == message_id).options(undefer(Message.system))
+    if (message := (await session.scalars(wanted)).one_or_none()) is None:
         raise not_found("message")
     try:
         return await conversations.get(session, user.id, message.conversation_id), message
@@ -212,6 +216,7 @@ async def _answer(
     is_blind: bool = False,
 ) -> Begun:
     model, parameters = _chosen(conversation, how, models)
+    system = await system_of(session, user, conversation, parameters)
     run_id = new_id()
     answer = _add(
         session,
@@ -225,12 +230,12 @@ async def _answer(
         parameters=sampled_by(parameters, model),
         run_id=run_id,
         is_blind=is_blind,
+        system=system,
     )
     run = _add_run(session, user, conversation, answer, run_id)
     conversation.current_leaf_id = answer.id
     conversation.updated_at = now()
     await session.flush()
-    system = await system_of(session, user, conversation, parameters)
     plan = _plan(user, conversation, answer, run, turns, model, parameters, system)
     plan = replace(plan, is_blind=is_blind)
     return Begun(answer=answer, run=run, plan=plan)

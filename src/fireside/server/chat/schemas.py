@@ -71,7 +71,7 @@ class MessageOut(FromRow):
     @model_validator(mode="after")
     def _keep_secret(self) -> Self:
         if self.is_blind:
-            self.model = self.usage = None  # a count of tokens says which tokenizer counted
+            self.model = self.usage = self.parameters = None  # see `told_model` and its like
         return self
 
 

@@ -90,7 +90,10 @@ class Message(Numbered, Base):
 
     While `status` is running, `content` and `reasoning` are what was there before; what its run adds is in the events.
     run_id: the run that wrote it last; no foreign key, since runs point here. model_version: a digest of the
-    weights that wrote it. is_blind: it is being compared, and nobody is told which model wrote it.
+    weights that wrote it. is_blind: it is being compared, and nobody is told which model wrote it. system, left_out:
+    the system prompt that an answer was given to, and how many of the oldest messages its model was not shown; None
+    where that is not known of all of it. is_copied: it was not written here, but came with a shared link or an import
+    (or is one that did, in other words), and may be somebody else's.
     """
 
     __tablename__ = "messages"
@@ -110,6 +113,9 @@ class Message(Numbered, Base):
     run_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     model_version: Mapped[str | None] = mapped_column(String(64))
     is_blind: Mapped[bool] = mapped_column(default=False)
+    system: Mapped[str | None] = mapped_column(Text, deferred=True)  # long, and read for exports alone
+    left_out: Mapped[int | None]
+    is_copied: Mapped[bool] = mapped_column(default=False)
 
     @property
     def told_model(self) -> str | None:
@@ -120,6 +126,11 @@ class Message(Numbered, Base):
     def told_usage(self) -> dict[str, Any] | None:
         """A count of tokens says which tokenizer counted."""
         return None if self.is_blind else self.usage
+
+    @property
+    def told_parameters(self) -> dict[str, Any] | None:
+        """Where nobody says any, each model has its own."""
+        return None if self.is_blind else self.parameters
 
 
 class Run(Identified, Base):

@@ -60,14 +60,17 @@ async def vote(session: AsyncSession, user: User, feedback_id: str, verdict: Vot
     left, right = both[record.message_id], both[record.other_id or ""]
     if Status.RUNNING in (left.status, right.status):
         raise ApiError(409, "an answer is still being written", code="still_running")
+    consent = await service.consent_now(session, user.id)
     cast = await session.execute(
         update(Feedback)
         .where(Feedback.id == record.id, Feedback.verdict.is_(None))
-        .values(verdict=verdict, changed_at=now())
+        .values(verdict=verdict, consent=consent, changed_at=now())
+        .execution_options(synchronize_session=False)
     )
     if cast.rowcount == 0:  # type: ignore[attr-defined]
+        await find(session, user, feedback_id)  # it may have been withdrawn in between
         raise ApiError(409, "the choice is made already; withdraw it to take it back", code="already_chosen")
-    await service.reveal(session, [record])
+    await service.reveal(session, [record.message_id, record.other_id])
     conversation = await conversations.get(session, user.id, record.conversation_id)
     winner = right if verdict == "right" else left
     await conversations.change(session, user.id, conversation, ConversationChange(current_leaf_id=winner.id))

@@ -1,7 +1,8 @@
 """Feedback as data to train on: JSON lines in the forms that `fireside finetune` and TRL read, one row at a time.
 
 What is not there any more (withdrawn, or gone with its conversation or its owner) and what has no consent is in no
-export. https://huggingface.co/docs/trl/dataset_formats, "conversational".
+export; nor is an answer of which it is not known what its model was shown, or that somebody else's words led to.
+https://huggingface.co/docs/trl/dataset_formats, "conversational".
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Row, literal, select
+from sqlalchemy import Row, case, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from fireside.server.chat.runs.plan import Turn, as_messages
 from fireside.server.chat.tables import Message, Role, Run, Status
 from fireside.server.db.base import now
 from fireside.server.db.database import Database
 from fireside.server.feedback.tables import MESSAGE_WINS, OTHER_WINS, Feedback, FeedbackConsent, Kind, Verdict
+
+_FIRST = {Kind.RATING: 0, Kind.EDIT: 1, Kind.COMPARISON: 2, Kind.REGENERATION: 3}
+"""Which record decides what an answer is worth, where several speak of it."""
 
 Format = Literal["sft", "dpo", "kto"]
 
@@ -32,7 +35,9 @@ async def export(database: Database, form: Format, *, weak: bool = False) -> Asy
     """One line a row, of what there was when it began.
 
     sft: `messages`, which end with an answer that was marked up, won, or was written by a person in place of another;
-    none that was marked down or edited. dpo: `prompt`, `chosen`, `rejected`. kto: `prompt`, `completion`, `label`.
+    none that was marked down or edited. dpo: `prompt`, `chosen`, `rejected`; both of which were given to the same
+    prompt. kto: `prompt`, `completion`, `label`. An answer comes once in sft and kto, as its thumb says, else its edit,
+    else its comparison, else what it was preferred to.
     weak: answers that were given again, and of which nothing was said, count as well: the one that was marked up, or
     went on, against the other. Every row has its `provenance`.
     """
@@ -57,7 +62,7 @@ async def _of_record(session: AsyncSession, form: Format, feedback_id: str, weak
     found = (await session.execute(query.where(Feedback.id == feedback_id, Feedback.consent))).one_or_none()
     if found is None or (judged := await _judged(session, found[0], weak)) is None:
         return []
-    return [line async for line in _lines(session, form, *found, judged)]
+    return [line async for line in _lines(session, form, *found, judged, weak)]
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ async def _judged(session: AsyncSession, record: Feedback, weak: bool) -> _Judge
     """What a record says of which answers; None if it says nothing."""
     columns = (
         Message.id, Message.parent_id, Message.content, Message.status, Message.model, Message.model_version,
-        Message.parameters, Message.finish_reason, Message.is_blind, Run.finished_at,
+        Message.parameters, Message.finish_reason, Message.is_blind, Message.system, Message.left_out,
+        Message.is_copied, Message.created_at, Run.finished_at,
     )  # fmt: skip
     wanted = [record.message_id] + ([record.other_id] if record.other_id else [])
     found = select(*columns).outerjoin(Run, Run.id == Message.run_id).where(Message.id.in_(wanted))
@@ -108,7 +114,9 @@ async def _judged(session: AsyncSession, record: Feedback, weak: bool) -> _Judge
 
 
 def _is_whole(row: Row[Any]) -> bool:
-    """Neither stopped nor cut, which nobody should learn from."""
+    """Neither stopped nor cut, which nobody should learn from; and it is known what it was given to."""
+    if row.is_copied or row.system is None or row.left_out is None:
+        return False
     return row.status == Status.COMPLETE and row.finish_reason != "length" and bool(row.content.strip())
 
 
@@ -134,30 +142,29 @@ async def _ratings(session: AsyncSession, ids: list[Any]) -> dict[str, str]:
 
 
 async def _lines(
-    session: AsyncSession, form: Format, record: Feedback, person: str | None, judged: _Judged
+    session: AsyncSession, form: Format, record: Feedback, person: str | None, judged: _Judged, weak: bool
 ) -> AsyncGenerator[bytes]:
     if form == "dpo":
         if judged.good and judged.bad:
             (good,), (bad,) = judged.good, judged.bad
-            prompt, path = await _prompt(session, record, good)
+            shown = await _prompt(session, good)
+            if shown is None or await _prompt(session, bad) != shown:
+                return
             about = {"chosen": _origin(good), "rejected": _origin(bad)}
-            pair = {"prompt": prompt, "chosen": [_answer(good)], "rejected": [_answer(bad)]}
-            yield _line(pair, _provenance(record, person, judged, path) | about)
+            pair = {"prompt": shown.messages, "chosen": [_answer(good)], "rejected": [_answer(bad)]}
+            yield _line(pair, _provenance(record, person, judged, shown) | about)
         return
-    ratings = await _ratings(session, [row.id for row in (*judged.good, *judged.bad)])
     row: dict[str, Any]
     for answer, label in _labelled(judged):
+        if not await _decides(session, record, answer, weak) or (shown := await _prompt(session, answer)) is None:
+            continue
         if form == "sft":
-            if not label or not await _is_example(session, record, answer, ratings):
+            if not label or not await _is_example(session, record, answer):
                 continue
-            prompt, path = await _prompt(session, record, answer)
-            row = {"messages": [*prompt, _answer(answer)]}
+            row = {"messages": [*shown.messages, _answer(answer)]}
         else:
-            if record.kind != Kind.RATING and answer.id in ratings:
-                continue  # its own thumb says it, and perhaps the opposite
-            prompt, path = await _prompt(session, record, answer)
-            row = {"prompt": prompt, "completion": [_answer(answer)], "label": label}
-        yield _line(row, _provenance(record, person, judged, path) | {"answer": _origin(answer)})
+            row = {"prompt": shown.messages, "completion": [_answer(answer)], "label": label}
+        yield _line(row, _provenance(record, person, judged, shown) | {"answer": _origin(answer)})
 
 
 def _labelled(judged: _Judged) -> Iterator[tuple[Row[Any], bool]]:
@@ -165,31 +172,52 @@ def _labelled(judged: _Judged) -> Iterator[tuple[Row[Any], bool]]:
     yield from ((row, False) for row in judged.bad)
 
 
-async def _is_example(session: AsyncSession, record: Feedback, answer: Row[Any], ratings: dict[str, str]) -> bool:
-    """Whether an answer is one to imitate, and this the first record that says so."""
-    if ratings.get(answer.id) == Verdict.DOWN or record.kind not in (Kind.RATING, Kind.EDIT, Kind.COMPARISON):
+async def _decides(session: AsyncSession, record: Feedback, answer: Row[Any], weak: bool) -> bool:
+    """Whether what an answer is worth is for this record to say: of those that say anything, it is of the first kind,
+    and of that the latest."""
+    about = select(Feedback).where(
+        Feedback.consent, or_(Feedback.message_id == answer.id, Feedback.other_id == answer.id)
+    )
+    if not weak:
+        about = about.where(Feedback.verdict.is_not(None))
+    order = (Feedback.verdict.is_(None), case(_FIRST, value=Feedback.kind), Feedback.changed_at.desc())
+    for one in (await session.scalars(about.order_by(*order, Feedback.id.desc()))).all():
+        if one.id == record.id:
+            return True
+        judged = await _judged(session, one, weak)
+        if judged is not None and any(row.id == answer.id for row, _ in _labelled(judged)):
+            return False
+    return False
+
+
+async def _is_example(session: AsyncSession, record: Feedback, answer: Row[Any]) -> bool:
+    """Whether a good answer is one to imitate."""
+    if record.kind == Kind.REGENERATION:
         return False
     edited = select(Feedback.id).where(Feedback.kind == Kind.EDIT, Feedback.other_id == answer.id, Feedback.consent)
-    if (await session.scalars(edited.limit(1))).first() is not None:
-        return False
-    earlier = aliased(Feedback)
-    first = select(earlier.id).where(earlier.consent, earlier.id < record.id)
-    says_so = (
-        (earlier.message_id == answer.id)
-        & earlier.verdict.in_([Verdict.UP, Verdict.BETTER, Verdict.LEFT, Verdict.BOTH_GOOD])
-        & earlier.kind.in_([Kind.RATING, Kind.EDIT, Kind.COMPARISON])
-    ) | ((earlier.other_id == answer.id) & earlier.verdict.in_([Verdict.RIGHT, Verdict.BOTH_GOOD]))
-    return (await session.scalars(first.where(says_so).limit(1))).first() is None
+    return (await session.scalars(edited.limit(1))).first() is None
 
 
-async def _prompt(session: AsyncSession, record: Feedback, answer: Row[Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the answer was given to, as the model was shown it, and the ids of the messages that led there."""
-    columns = (Message.id, Message.parent_id, Message.role, Message.content)
+@dataclass(frozen=True)
+class _Shown:
+    """What an answer was given to. path: the ids of the messages in it."""
+
+    messages: list[dict[str, Any]]
+    path: list[str]
+
+
+async def _prompt(session: AsyncSession, answer: Row[Any]) -> _Shown | None:
+    """As the model was shown it; None if somebody else's words led there, or it was changed since."""
+    columns = (Message.id, Message.parent_id, Message.run_id, Message.role, Message.content, Message.is_copied)
     path = select(*columns, literal(0).label("steps")).where(Message.id == answer.parent_id).cte(recursive=True)
     above = select(*columns, path.c.steps + 1).join(path, Message.id == path.c.parent_id)
     path = path.union_all(above)
-    rows = (await session.execute(select(path).order_by(path.c.steps.desc()))).all()
-    return as_messages(record.system, [Turn(row.role, row.content) for row in rows]), [row.id for row in rows]
+    found = select(path, Run.finished_at).outerjoin(Run, Run.id == path.c.run_id).order_by(path.c.steps.desc())
+    rows = (await session.execute(found)).all()
+    if any(row.is_copied or (row.finished_at is not None and row.finished_at > answer.created_at) for row in rows):
+        return None
+    rows = rows[answer.left_out :]
+    return _Shown(as_messages(answer.system, [Turn(row.role, row.content) for row in rows]), [row.id for row in rows])
 
 
 def _answer(row: Row[Any]) -> dict[str, str]:
@@ -206,7 +234,7 @@ def _origin(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _provenance(record: Feedback, person: str | None, judged: _Judged, path: list[str]) -> dict[str, Any]:
+def _provenance(record: Feedback, person: str | None, judged: _Judged, shown: _Shown) -> dict[str, Any]:
     return {
         "feedback": record.id,
         "kind": record.kind,
@@ -216,7 +244,7 @@ def _provenance(record: Feedback, person: str | None, judged: _Judged, path: lis
         "comment": record.comment,
         "given_at": record.changed_at.isoformat().replace("+00:00", "Z"),
         "person": person,
-        "path": path,
+        "path": shown.path,
     }
 
 

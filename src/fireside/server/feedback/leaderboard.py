@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from fireside.server.chat.tables import Message
+from fireside.server.chat.tables import Message, Status
 from fireside.server.feedback.intervals import wilson
 from fireside.server.feedback.schemas import Leaderboard, ModelStanding, PairStanding
 from fireside.server.feedback.tables import Feedback, Kind, Verdict
@@ -19,7 +19,7 @@ _Weights = tuple[str, str | None]  # name and version
 
 async def leaderboard(session: AsyncSession) -> Leaderboard:
     """Of weights, and not of names: a model that was trained further is another one. A model compared with itself wins
-    and loses nothing."""
+    and loses nothing, nor does one that was stopped or failed. What was written elsewhere may claim any name."""
     left, right = aliased(Message), aliased(Message)
     sides = (left.model, left.model_version, right.model, right.model_version)
     votes = (
@@ -27,13 +27,14 @@ async def leaderboard(session: AsyncSession) -> Leaderboard:
         .join(left, left.id == Feedback.message_id)
         .join(right, right.id == Feedback.other_id)
         .where(Feedback.kind == Kind.COMPARISON, Feedback.verdict.is_not(None))
+        .where(left.status == Status.COMPLETE, right.status == Status.COMPLETE)
         .group_by(*sides, Feedback.verdict)
     )
     rated = (Message.model, Message.model_version, Feedback.verdict)
     thumbs = (
         select(*rated, func.count())
         .join(Message, Message.id == Feedback.message_id)
-        .where(Feedback.kind == Kind.RATING, Message.model.is_not(None))
+        .where(Feedback.kind == Kind.RATING, Message.model.is_not(None), Message.is_copied.is_(False))
         .group_by(*rated)
     )
     exportable = select(func.count()).select_from(Feedback).where(Feedback.consent)

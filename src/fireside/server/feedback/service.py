@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts.tables import User
-from fireside.server.chat import instructions, messages
-from fireside.server.chat.schemas import Parameters
+from fireside.server.chat import messages
 from fireside.server.chat.tables import Conversation, Message, Role, Status
 from fireside.server.db.base import now
 from fireside.server.errors import ApiError, not_found
@@ -35,6 +34,8 @@ async def rate(session: AsyncSession, user: User, message_id: str, given: Rating
     record = (await session.scalars(found)).one_or_none()
     if record is None:
         record = await add(session, user, conversation, Kind.RATING, message)
+    else:
+        record.consent = await consent_now(session, user.id)
     record.verdict, record.comment, record.changed_at = given.verdict, given.comment, now()
     record.reasons = list(dict.fromkeys(given.reasons))
     await session.flush()
@@ -48,6 +49,7 @@ async def prefer(session: AsyncSession, user: User, message_id: str, given: Pref
     found = select(Feedback).where(Feedback.kind == Kind.REGENERATION, Feedback.message_id == message_id)
     if (record := (await session.scalars(found)).one_or_none()) is None:
         raise not_found("answer that was given again")
+    record.consent = await consent_now(session, user.id)
     record.verdict, record.changed_at = given.verdict, now()
     await session.flush()
     return record
@@ -76,10 +78,8 @@ async def add(
     other: Message | None = None,
     verdict: Verdict | None = None,
 ) -> Feedback:
-    """With the consent that its giver has given so far."""
-    about = message if message.model is not None or other is None else other  # people's own words have no parameters
-    parameters = Parameters(system=(about.parameters or {}).get("system"))
-    consent = await session.scalar(select(FeedbackConsent.is_given).where(FeedbackConsent.user_id == user.id))
+    """With its giver's consent as it is now."""
+    consent = await consent_now(session, user.id)
     record = Feedback(
         user_id=user.id,
         conversation_id=conversation.id,
@@ -87,8 +87,7 @@ async def add(
         message_id=message.id,
         other_id=None if other is None else other.id,
         verdict=verdict,
-        system=await instructions.system_of(session, user, conversation, parameters),
-        consent=bool(consent),
+        consent=consent,
         reasons=[],
         comment="",
     )
@@ -141,19 +140,18 @@ async def list_page(
 
 async def withdraw(session: AsyncSession, user_id: str, feedback_id: str | None) -> int:
     """One record or all of the person's: how many there were. What was compared is no secret any more."""
-    query = select(Feedback).where(Feedback.user_id == user_id)
+    gone = delete(Feedback).where(Feedback.user_id == user_id)
     if feedback_id is not None:
-        query = query.where(Feedback.id == feedback_id)
-    rows: Sequence[Feedback] = (await session.scalars(query)).all()
-    await reveal(session, [row for row in rows if row.kind == Kind.COMPARISON and row.verdict is None])
-    for row in rows:
-        await session.delete(row)
-    await session.flush()
+        gone = gone.where(Feedback.id == feedback_id)
+    told = (Feedback.kind, Feedback.verdict, Feedback.message_id, Feedback.other_id)
+    rows = (await session.execute(gone.returning(*told).execution_options(synchronize_session=False))).all()
+    open_ones = [row for row in rows if row.kind == Kind.COMPARISON and row.verdict is None]
+    await reveal(session, [id for row in open_ones for id in (row.message_id, row.other_id)])
     return len(rows)
 
 
-async def reveal(session: AsyncSession, comparisons: Sequence[Feedback]) -> None:
-    ids = [id for row in comparisons for id in (row.message_id, row.other_id)]
+async def reveal(session: AsyncSession, ids: Sequence[str | None]) -> None:
+    """Who wrote these answers is no secret any more."""
     for start in range(0, len(ids), 500):
         await session.execute(update(Message).where(Message.id.in_(ids[start : start + 500])).values(is_blind=False))
 
@@ -161,6 +159,17 @@ async def reveal(session: AsyncSession, comparisons: Sequence[Feedback]) -> None
 async def consent_of(session: AsyncSession, user_id: str) -> ConsentOut:
     row = (await session.scalars(select(FeedbackConsent).where(FeedbackConsent.user_id == user_id))).one_or_none()
     return ConsentOut(is_given=row.is_given if row else None, changed_at=row.changed_at if row else None)
+
+
+async def consent_now(session: AsyncSession, user_id: str) -> bool:
+    """Whether the person consents, as it stays until this unit of work is over.
+
+    A row that is written cannot be changed by anybody else in between: who takes consent back waits, and finds what was
+    given under it. To be called before other rows of feedback are changed, since that is the order it is changed in.
+    """
+    held = update(FeedbackConsent).where(FeedbackConsent.user_id == user_id)
+    held = held.values(is_given=FeedbackConsent.is_given).execution_options(synchronize_session=False)
+    return bool(await session.scalar(held.returning(FeedbackConsent.is_given)))
 
 
 async def set_consent(session: AsyncSession, user_id: str, *, is_given: bool, including_earlier: bool) -> ConsentOut:

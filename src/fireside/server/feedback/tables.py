@@ -44,11 +44,10 @@ OTHER_WINS = frozenset({Verdict.WORSE, Verdict.RIGHT})
 
 
 class Feedback(Identified, Base):
-    """One judgement. Model, weights, parameters and prompt are those of the messages it names: what led to a message is
-    the path to it, and neither changes.
+    """One judgement. Model, weights, parameters and prompt are those of the messages it names.
 
-    verdict: None for a comparison without a vote, and for an answer given again of which nothing was said. system: the
-    system prompt, which people and projects may change afterwards. consent: it may be exported to train models.
+    verdict: None for a comparison without a vote, and for an answer given again of which nothing was said. consent: it
+    may be exported to train models.
     """
 
     __tablename__ = "feedback"
@@ -71,7 +70,6 @@ class Feedback(Identified, Base):
     verdict: Mapped[str | None] = mapped_column(String(16))
     reasons: Mapped[list[Any]] = mapped_column(default=list)
     comment: Mapped[str] = mapped_column(Text, default="")
-    system: Mapped[str] = mapped_column(Text, default="")
     consent: Mapped[bool]
 
 

@@ -53,7 +53,7 @@ def dump(
             "project": project and {"name": project.name, "instructions": project.instructions},
             "messages": [
                 {name: getattr(message, name) for name in (*_FIELDS, "finish_reason")}
-                | {"model": message.told_model, "usage": message.told_usage}
+                | {"model": message.told_model, "usage": message.told_usage, "parameters": message.told_parameters}
                 for message in messages
             ],
         },

@@ -207,6 +207,7 @@ async def _insert(
                 "parameters": message.parameters,
                 "finish_reason": message.finish_reason,
                 "usage": message.usage,
+                "is_copied": True,
             }
         )
     for start in range(0, len(rows), _ROWS):

@@ -105,6 +105,9 @@ async def go_on(session: AsyncSession, user: User, share: Share) -> Conversation
             "role": turn["role"],
             "content": turn["content"],
             "model": turn["model"],
+            "status": turn["status"],
+            "finish_reason": turn["finish_reason"],
+            "is_copied": True,
         }
         for message_id, parent_id, turn in zip(ids, [None, *ids], turns, strict=False)
     ]

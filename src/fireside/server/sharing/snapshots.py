@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fireside.server.accounts.tables import User
 from fireside.server.chat.conversations import not_found
 from fireside.server.chat.instructions import system_prompt
-from fireside.server.chat.tables import Conversation, Message, Project
+from fireside.server.chat.tables import Conversation, Message, Project, Status
 from fireside.server.chat.tree import latest_leaf, path_to
 from fireside.server.documents.page import Turn
 from fireside.server.errors import ApiError
@@ -25,8 +25,15 @@ class Options(TypedDict):
     instructions: bool
 
 
+class KeptTurn(Turn):
+    """With what tells whether an answer is whole."""
+
+    status: str
+    finish_reason: str | None
+
+
 class Snapshot(TypedDict):
-    turns: list[Turn]
+    turns: list[KeptTurn]
     instructions: str
 
 
@@ -53,11 +60,14 @@ async def take(
 ) -> Snapshot:
     """Raises `ApiError` 409 where there is nothing to share, or too much."""
     turns = [
-        Turn(
+        KeptTurn(
             role=message.role,
             content=message.content,
             reasoning=message.reasoning if options["reasoning"] else None,
             model=message.told_model,
+            # Nobody writes on here.
+            status=Status.INTERRUPTED if message.status == Status.RUNNING else message.status,
+            finish_reason=message.finish_reason,
         )
         for message in path
         if message.content

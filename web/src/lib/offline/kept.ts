@@ -6,12 +6,14 @@
 
 const PREFIX = 'fireside:read:';
 const SWITCH = 'fireside:offline';
+const OWNER = 'fireside:reader'; // for all tabs: who was here last
 const CONVERSATION = '/api/conversations/';
 export const MAX_CONVERSATIONS = 100;
 const MAX_LENGTH = 1_000_000; // characters of one conversation, as JSON
 const MAX_AGE = 30 * 24 * 60 * 60 * 1000; // milliseconds
 
-let owner: string | null = null;
+/** Undefined: nobody could be asked yet. */
+let owner: string | null | undefined;
 
 /** Browsers have caches on https and on the own machine only, as they have service workers. */
 const isPossible = () => 'caches' in globalThis;
@@ -22,6 +24,12 @@ const caches_ = async () => (isPossible() ? (await caches.keys()).filter((name) 
 /** Whose things are kept from here on; those of others are removed. Null: nobody's. */
 export async function keepFor(user: string | null): Promise<void> {
   owner = user;
+  try {
+    if (user === null) localStorage.removeItem(OWNER);
+    else localStorage.setItem(OWNER, user);
+  } catch {
+    // No room: nothing is kept.
+  }
   for (const name of await caches_()) if (name !== PREFIX + user) await caches.delete(name);
 }
 
@@ -32,20 +40,40 @@ export async function setKeeping(on: boolean): Promise<void> {
 
 async function open(): Promise<Cache | null> {
   if (!isKeeping()) return null;
-  // Before anybody could be asked who is here, it is whoever was here last.
-  const name = owner === null ? (await caches_()).at(0) : PREFIX + owner;
-  return name ? caches.open(name) : null;
+  const name = owner === undefined ? localStorage.getItem(OWNER) : owner;
+  return name === null ? null : caches.open(PREFIX + name);
 }
+
+const age = (response: Response): number => Date.now() - Number(response.headers.get('X-Kept-At'));
+
+/** At the beginning: what was kept too long ago goes, whoever's it is. Never fails. */
+export async function dropOld(): Promise<void> {
+  try {
+    for (const name of await caches_()) {
+      const cache = await caches.open(name);
+      for (const request of await cache.keys()) {
+        const response = await cache.match(request);
+        if (response && age(response) > MAX_AGE) await cache.delete(request);
+      }
+    }
+  } catch {
+    // A browser that keeps nothing.
+  }
+}
+
+/** Whether somebody else is here by now, or nobody, as another tab knows. */
+const isGone = () => localStorage.getItem(OWNER) !== owner;
 
 /** Never fails: what cannot be kept is not. */
 export async function keep(path: string, value: unknown): Promise<void> {
   try {
     const text = JSON.stringify(value);
-    if (owner === null || text.length > MAX_LENGTH) return;
+    if (!owner || isGone() || text.length > MAX_LENGTH) return;
     const cache = await open();
     if (!cache) return;
     await cache.delete(path); // what is written last is last in the list
     await cache.put(path, new Response(text, { headers: { 'X-Kept-At': String(Date.now()) } }));
+    if (isGone()) await caches.delete(PREFIX + owner);
     if (!path.startsWith(CONVERSATION)) return;
     const conversations = (await cache.keys()).filter(({ url }) => new URL(url).pathname.startsWith(CONVERSATION));
     for (const oldest of conversations.slice(0, -MAX_CONVERSATIONS)) await cache.delete(oldest);
@@ -58,7 +86,7 @@ export async function keep(path: string, value: unknown): Promise<void> {
 export async function kept<T>(path: string): Promise<T | undefined> {
   try {
     const response = await (await open())?.match(path);
-    if (!response || Date.now() - Number(response.headers.get('X-Kept-At')) > MAX_AGE) return undefined;
+    if (!response || age(response) > MAX_AGE) return undefined;
     return (await response.json()) as T;
   } catch {
     return undefined;

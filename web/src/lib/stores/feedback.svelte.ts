@@ -7,6 +7,7 @@ import { chat } from './chat.svelte';
 class FeedbackStore {
   #records = $state.raw<ReadonlyMap<string, Feedback>>(new Map());
   #conversation: string | null = null;
+  #opening: Promise<void> = Promise.resolve();
   /** The answer whose thumb was pressed last, and of which more can be said. */
   asking = $state<string | null>(null);
   /** The answer that was just given again, and may be better than the one before. */
@@ -16,7 +17,18 @@ class FeedbackStore {
   /** Whether models may learn from it; undefined: not known yet, null: never asked. */
   consent = $state<boolean | null | undefined>(undefined);
 
-  async open(conversation: string | null): Promise<void> {
+  open(conversation: string | null): Promise<void> {
+    return (this.#opening = this.#open(conversation));
+  }
+
+  /** A thumb. A second press takes it back, of what was said before the page was opened as well. */
+  async press(message: string, verdict: 'up' | 'down'): Promise<void> {
+    await this.#opening.catch(() => {});
+    const record = this.rating(message);
+    await (record?.verdict === verdict ? this.takeBack(record) : this.rate(message, verdict));
+  }
+
+  async #open(conversation: string | null): Promise<void> {
     this.#conversation = conversation;
     this.#records = new Map();
     this.asking = this.offered = this.recent = null;

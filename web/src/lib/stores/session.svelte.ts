@@ -3,7 +3,7 @@
 import * as accounts from '../api/accounts';
 import { ApiError, whenSignedOut } from '../api/http';
 import { locale } from '../locale/locale.svelte';
-import { keep, keepFor, kept } from '../offline/kept';
+import { dropOld, keep, keepFor, kept } from '../offline/kept';
 import { negotiate, type Locale } from '../locale/negotiate';
 import { forgetDraftsOfOthers } from './drafts';
 import type { ProfileChange, SessionState, User } from '../api/types';
@@ -18,6 +18,7 @@ class Session {
   isAway = $state(false);
 
   constructor() {
+    void dropOld();
     whenSignedOut(() => void this.load());
     tabs.onmessage = () => void this.load();
   }

@@ -12,7 +12,7 @@ from fireside.assistant.text_model import TextModel
 from fireside.server.api.generation import text_options
 from fireside.server.api.schemas.generation import GenerationFields
 from fireside.server.chat.runs.live import Event
-from fireside.server.chat.runs.plan import Plan, fitted_prompt
+from fireside.server.chat.runs.plan import FittedPrompt, Plan
 from fireside.server.chat.runs.thinking import BEGIN, Thinking
 from fireside.server.chat.schemas import Parameters
 from fireside.server.metrics import Metrics
@@ -34,9 +34,10 @@ def sampled_by(wanted: Parameters, model: TextModel) -> dict[str, Any]:
     return {"temperature": TEMPERATURE} | known | wanted.model_dump(exclude_none=True)
 
 
-async def write_answer(plan: Plan, model: TextModel, metrics: Metrics, emit: Callable[[Event], None]) -> Answered:
-    """Raises what stands in the way (PromptError, EngineError), before or after some of the text."""
-    fitted = await fitted_prompt(plan, model)
+async def write_answer(
+    plan: Plan, fitted: FittedPrompt, model: TextModel, metrics: Metrics, emit: Callable[[Event], None]
+) -> Answered:
+    """Raises what stands in the way (EngineError), before or after some of the text."""
     if fitted.left_out and not plan.is_blind:  # models differ in what they have room for
         emit({"type": "context", "left_out": fitted.left_out})
     wanted = plan.parameters

@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from fireside.server.chat.runs.answering import Answered, write_answer
 from fireside.server.chat.runs.journal import Journal
 from fireside.server.chat.runs.live import Ending, LiveRun, encode, frame
-from fireside.server.chat.runs.plan import Plan
+from fireside.server.chat.runs.plan import Plan, fitted_prompt
 from fireside.server.chat.runs.recovery import INTERRUPTED, recover
 from fireside.server.chat.runs.titles import write_title
 from fireside.server.chat.tables import Conversation, Run, Status
@@ -182,7 +182,10 @@ class RunHub:
 
     async def _answer(self, run: LiveRun, plan: Plan) -> Answered:
         model = self._models.get(plan.model)
-        return await write_answer(plan, model, self._metrics, lambda event: self._journal.append(run, event))
+        fitted = await fitted_prompt(plan, model)
+        if not plan.continues or plan.left_out == fitted.left_out:
+            run.left_out = fitted.left_out
+        return await write_answer(plan, fitted, model, self._metrics, lambda event: self._journal.append(run, event))
 
     def _end(self, run: LiveRun, status: Status, because: dict[str, Any] | None = None) -> None:
         if run.ending is None and run.stopped_as is None and run.task is not None:

@@ -268,6 +268,7 @@ async def write_endings(connection: AsyncConnection, ended: Sequence[tuple[LiveR
                 "error": ending.error,
                 "usage": ending.usage,
                 "finish_reason": ending.finish_reason,
+                "left_out": run.left_out,
             }
         )
     await connection.execute(_END_MESSAGE, messages)

@@ -80,6 +80,7 @@ class LiveRun:
     base_content: str = ""  # what the message held before, which `said` continues
     base_reasoning: str = ""
     is_blind: bool = False  # as in its plan
+    left_out: int | None = None  # how many messages all that it writes was given without
     pending: list[Event] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     ending: Ending | None = None

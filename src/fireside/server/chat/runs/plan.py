@@ -29,6 +29,7 @@ class Plan:
     """turns: from the first message to the one to answer, or to the answer to go on with (`continues`).
 
     question: what a title is to be written for; None: it has one. is_blind: nothing may tell which model answers.
+    left_out: how many messages the beginning of an answer to go on with was given without; None: not known.
     """
 
     run_id: str
@@ -42,6 +43,7 @@ class Plan:
     continues: bool = False
     question: str | None = None
     is_blind: bool = False
+    left_out: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What people think of answers, and which weights wrote them."""
+"""What people think of answers, which weights wrote them, and what these were shown."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ down_revision = "0001"
 def upgrade() -> None:
     op.add_column("messages", sa.Column("model_version", sa.String(64)))
     op.add_column("messages", sa.Column("is_blind", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("messages", sa.Column("system", sa.Text()))
+    op.add_column("messages", sa.Column("left_out", sa.Integer()))
+    op.add_column("messages", sa.Column("is_copied", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_table(
         "feedback_consents",
         sa.Column("id", sa.String(32), primary_key=True),
@@ -34,7 +37,6 @@ def upgrade() -> None:
         sa.Column("verdict", sa.String(16)),
         sa.Column("reasons", sa.JSON(), nullable=False),
         sa.Column("comment", sa.Text(), nullable=False),
-        sa.Column("system", sa.Text(), nullable=False),
         sa.Column("consent", sa.Boolean(), nullable=False),
     )
     for column in ("user_id", "conversation_id", "message_id", "other_id"):
