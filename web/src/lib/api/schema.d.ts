@@ -226,7 +226,7 @@ export interface paths {
         put?: never;
         /**
          * Restart Model
-         * @description In a new process. Answers that are being written with it are interrupted.
+         * @description In a new process; 409 `answers_running` where it is not said that those being written may be interrupted.
          */
         post: operations["restart_model_api_admin_models__name__restart_post"];
         delete?: never;
@@ -247,6 +247,8 @@ export interface paths {
         /**
          * Unload Model
          * @description From now on nobody gets it; 409 `answers_running` where it is not said what becomes of those being written.
+         *
+         *     One that could not be loaded as it was before is not tried again at the next start.
          */
         post: operations["unload_model_api_admin_models__name__unload_post"];
         delete?: never;
@@ -681,7 +683,7 @@ export interface paths {
         };
         /**
          * Export Account
-         * @description All that is one's own: profile, conversations as JSON and Markdown, prompts, projects.
+         * @description All that is one's own: profile, conversations as JSON and Markdown, prompts, projects, feedback, which links.
          */
         get: operations["export_account_api_me_export_get"];
         put?: never;
@@ -2413,6 +2415,14 @@ export interface components {
              */
             type: "reasoning";
         };
+        /** Restart */
+        Restart: {
+            /**
+             * When
+             * @description At once: answers being written are interrupted. Null: only if there are none.
+             */
+            when?: "now" | null;
+        };
         /** Revoked */
         Revoked: {
             /** Revoked */
@@ -2490,6 +2500,12 @@ export interface components {
              * @default false
              */
             is_default: boolean;
+            /**
+             * Is Served
+             * @description Whether it has an engine, which may have failed.
+             * @default false
+             */
+            is_served: boolean;
             /** License */
             license?: string | null;
             /** Name */
@@ -2683,10 +2699,9 @@ export interface components {
         ShareWish: {
             /**
              * Expires
-             * @default month
-             * @enum {string}
+             * @description From now on. null: a month for a new link, and for one that is there as long as it had.
              */
-            expires: "day" | "week" | "month" | "never";
+            expires?: ("day" | "week" | "month" | "never") | null;
             /**
              * Instructions
              * @description Show the custom instructions it was given, too.
@@ -3320,7 +3335,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Restart"];
+            };
+        };
         responses: {
             /** @description Successful Response */
             202: {
