@@ -147,7 +147,7 @@ export class Chat {
     this.isKept = connection.isAway;
     this.#leaveAnswers();
     this.#show(tree);
-    if (leaf && this.messages.has(leaf)) this.leaf = leaf;
+    if (leaf && this.messages.has(leaf)) this.leaf = latestLeaf(this.messages, leaf);
   }
 
   async edit(id: string, content: string): Promise<void> {
