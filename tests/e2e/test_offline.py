@@ -85,7 +85,9 @@ def test_what_was_read_can_be_read_without_a_network(site: Site, installed: Page
     )
     assert sent.ok, sent.text()
     page.context.set_offline(False)
-    page.evaluate("() => dispatchEvent(new Event('online'))")  # the browser's own comes too early here, and the next look late
+    page.evaluate(
+        "() => dispatchEvent(new Event('online'))"
+    )  # the browser's own comes too early here, and the next look late
     expect(turns(page)).to_have_count(6)
     expect(turns(page).nth(4)).to_have_text(re.compile("Elsewhere"))
 

@@ -63,14 +63,21 @@ def test_another_conversation_is_opened_before_the_server_has_answered(site: Sit
     expect(message(page)).to_have_value("")
 
 
+def _restarting(route: Route) -> None:
+    models = route.fetch().json()
+    route.fulfill(json=models | {"items": [model | {"state": "restarting"} for model in models["items"]]})
+
+
 def test_escape_closes_what_is_open_and_answers_end_behind_the_settings(site: Site, page: Page) -> None:
     site.model.answers["long"] = slowly(LONG * 2)
     ask(page, "Something long")
     expect(last(page)).to_contain_text("Sentence 1 of")
-    page.get_by_role("button", name="Ada Lovelace").click()
-    expect(page.get_by_role("menuitem").first).to_be_focused()
+    page.route("**/api/models", _restarting)
+    page.get_by_role("button", name="Model: tiny").click()
+    expect(page.get_by_role("menuitemradio")).to_have_text(["tinyRestarting"])
+    expect(page.get_by_role("menuitemradio")).to_be_focused()
     page.keyboard.press("Escape")
-    expect(page.get_by_role("menuitem")).to_have_count(0)
+    expect(page.get_by_role("menuitemradio")).to_have_count(0)
     page.keyboard.press("Control+/")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Control+k")
