@@ -202,9 +202,6 @@ class Visitor:
     def get(self, path: str) -> Any:
         return self._http.get(f"/api/{path}").raise_for_status().json()
 
-    def post(self, path: str) -> Any:
-        return self._http.post(f"/api/{path}", json={}).raise_for_status().json()
-
     def newest(self) -> Any | None:
         """The newest conversation with its messages, if there is one that has not been looked at."""
         items = self.get("conversations?limit=1")["items"]
@@ -252,7 +249,9 @@ def kill_once(victim: str, server: Server, visitor: Visitor, tally: Tally, pause
         check(victim in expected and found == expected[victim], f"killed was the {victim}, and it says {found}")
         tally.cut[victim] += 1
         until(lambda: _ready(visitor), "the engine was ready again")
-        visitor.post(f"messages/{answer['id']}/continue")
+        visitor.page.goto(f"{server.url}/c/{tree['id']}")
+        visitor.page.get_by_role("button", name="Continue", exact=True).click(timeout=1000 * _PATIENCE)
+        until(lambda: _again(visitor.get(path), answer), "it was begun to be continued")
         again, answer = until(lambda: _written(visitor.get(path)), "the answer was written to its end")
         check((again["id"], answer["status"]) == (question["id"], "complete"), "it was not continued in its place")
         check(answer["content"] == STORY, f"not the story: {answer['content']!r}")
@@ -267,6 +266,11 @@ def _written(tree: Any) -> tuple[Any, Any] | None:
     check(roles == ["user", "assistant"], f"there are not one question and one answer, but {roles}")
     question, answer = tree["messages"]
     return None if answer["status"] == "running" else (question, answer)
+
+
+def _again(tree: Any, cut: Any) -> bool:
+    now = tree["messages"][-1]
+    return (now["status"], now["content"]) != (cut["status"], cut["content"])
 
 
 def _ready(visitor: Visitor) -> bool:

@@ -111,6 +111,7 @@ def test_a_model_is_loaded_chosen_and_unloaded(site: Site, page: Page) -> None:
     choose(page, "second", "Unload")
     expect(page.get_by_role("button", name="Load: second")).to_be_visible()
     page.goto(chat)
+    answered(page, "I am the second.")
     expect(page.get_by_role("button", name="Model: tiny")).to_be_visible()  # what it will be answered with now
     ask(page, "And now?")
     answered(page, "Hello there.")

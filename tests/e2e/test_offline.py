@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,23 @@ def test_what_was_read_can_be_read_without_a_network(site: Site, installed: Page
     message.press("Enter")
     answered(page, "Hello there.")
     expect(turns(page)).to_have_count(4)
+
+    # What was added elsewhere meanwhile is there when the server is back.
+    page.wait_for_function(f"async () => JSON.stringify(await ({KEPT})()).includes('Hello there.')")
+    page.context.set_offline(True)
+    page.reload()
+    answered(page, "Hello there.")
+    asked = {"id": "f" * 32, "parent_id": last(page).get_attribute("id").removeprefix("m-"), "content": "Elsewhere"}
+    sent = page.context.request.post(
+        f"{page.url.replace('/c/', '/api/conversations/')}/messages", data=asked, headers={"X-Fireside": "1"}
+    )
+    assert sent.ok, sent.text()
+    page.context.set_offline(False)
+    page.evaluate(
+        "() => dispatchEvent(new Event('online'))"
+    )  # the browser's own comes too early here, and the next look late
+    expect(turns(page)).to_have_count(6)
+    expect(turns(page).nth(4)).to_have_text(re.compile("Elsewhere"))
 
 
 def test_nothing_of_a_temporary_chat_is_kept_and_nothing_stays_behind(site: Site, installed: Page) -> None:

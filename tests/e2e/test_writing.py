@@ -143,6 +143,8 @@ def test_commands_by_name(site: Site, page: Page) -> None:
 
     command("dark")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    command("administration health")
+    expect(page.get_by_role("heading", name="Health")).to_be_visible()
     command("settings prompts")
     expect(page.get_by_role("heading", name="Prompts")).to_be_visible()
     page.get_by_label("Name").fill("shorten")

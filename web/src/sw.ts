@@ -3,11 +3,13 @@
  * (`lib/offline/kept.ts`); nothing of `/api` passes through here.
  *
  * Pages come from the server whenever it can be reached, so that nobody is ever held on an old version. Files that have
- * a hash in their name come from the cache. The files of the version before stay, for the tabs that still run it.
+ * a hash in their name come from the cache, the others only where the server is away. The files of the version before stay, for the tabs that still run it.
  */
 
 declare const VERSION: string;
 declare const SHELL: string[];
+/** Assets whose names say nothing of what is in them. */
+declare const UNHASHED: string[];
 
 // TypeScript's types of workers and of pages exclude each other.
 interface WorkerEvent extends Event {
@@ -82,9 +84,14 @@ async function page(request: Request): Promise<Response> {
 }
 
 async function asset(request: Request): Promise<Response> {
-  const kept = await caches.match(request);
-  if (kept) return kept;
-  const response = await fetch(request);
-  if (response.ok) await (await caches.open(CACHE)).put(request, response.clone());
-  return response;
+  const cache = await caches.open(CACHE);
+  const kept = (await cache.match(request)) ?? (await caches.match(request)); // the version before's
+  const isOld = UNHASHED.includes(new URL(request.url).pathname); // or may be
+  if (kept && !isOld) return kept;
+  const response = await fetch(request).catch((error: unknown) => {
+    if (!kept) throw error;
+    return kept;
+  });
+  if (response.ok && response !== kept) await cache.put(request, response.clone());
+  return kept && response.status >= 502 ? kept : response;
 }

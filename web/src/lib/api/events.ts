@@ -30,15 +30,17 @@ function parse(block: string): ServerEvent | null {
 }
 
 const PAUSES = [250, 500, 1000, 2000, 4000]; // milliseconds before the next try
+const LATER = [408, 429]; // statuses that mean: not now
 
 /**
  * Reads `path` until `onEvent` says that it was the last one, through lost connections and restarted servers.
- * Raises ApiError where the server refuses, and AbortError when `signal` fires.
+ * Raises ApiError where the server refuses for good, and AbortError when `signal` fires.
  */
 export async function follow(path: string, onEvent: (event: ServerEvent) => boolean, signal: AbortSignal): Promise<void> {
   let after: string | null = null;
   let failures = 0;
   for (;;) {
+    let wait = 0;
     try {
       const response = await send('GET', withQuery(path, { after }), undefined, signal);
       const parser = new EventParser();
@@ -53,9 +55,11 @@ export async function follow(path: string, onEvent: (event: ServerEvent) => bool
         }
       }
     } catch (error) {
-      if (signal.aborted || (error instanceof ApiError && !error.isOffline && error.status < 500)) throw error;
+      const refusal = error instanceof ApiError && !error.isOffline && error.status < 500 ? error : null;
+      if (signal.aborted || (refusal && !LATER.includes(refusal.status))) throw error;
+      wait = 1000 * (refusal?.retryAfter ?? 0);
     }
-    await pause(PAUSES[Math.min(failures++, PAUSES.length - 1)]!, signal);
+    await pause(Math.max(wait, PAUSES[Math.min(failures++, PAUSES.length - 1)]!), signal);
   }
 }
 

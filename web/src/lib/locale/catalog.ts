@@ -15,7 +15,13 @@ const CATALOGS: Record<Locale, () => Promise<Catalog>> = {
 
 /** What the functions of `paraglide/messages.js` speak; see `scripts/split-messages.js`. */
 export let catalog: Catalog;
+let asked = 0;
 
-export async function loadCatalog(locale: Locale): Promise<void> {
-  catalog = await CATALOGS[locale]();
+/** False, and nothing is changed, where another one was asked for meanwhile. */
+export async function loadCatalog(locale: Locale): Promise<boolean> {
+  const turn = ++asked;
+  const loaded = await CATALOGS[locale]();
+  if (turn !== asked) return false;
+  catalog = loaded;
+  return true;
 }

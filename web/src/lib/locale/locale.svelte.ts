@@ -34,10 +34,10 @@ class LocaleStore {
     localStorage.removeItem(KEY);
   }
 
-  /** Speaks `locale` from here on; null: what the browser prefers. Raises where its words cannot be fetched. */
+  /** Speaks `locale` from here on; null: what the browser prefers. Of two at once the later holds. Raises where its words cannot be fetched. */
   async choose(locale: Locale | null): Promise<void> {
     const next = locale ?? negotiate(navigator.languages);
-    await loadCatalog(next);
+    if (!(await loadCatalog(next))) return;
     this.#chosen = locale;
     this.#current = next;
     if (locale) localStorage.setItem(KEY, locale);

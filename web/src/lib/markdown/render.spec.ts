@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { highlight } from './highlight';
 import { math } from './math';
-import { renderBlock, safeAddress, type Tools } from './render';
+import { MOST_LIVE, renderBlock, safeAddress, toolsFor, type Tools } from './render';
 
 const TOOLS: Tools = { highlight, math, labels: { copy: 'Copy', picture: 'Diagram', preview: 'Preview', image: (host) => `Show image from ${host}` } };
 const render = (text: string) => renderBlock(text, {}, TOOLS);
@@ -73,4 +73,15 @@ test('formulas become MathML, prices stay', () => {
 test('a little HTML is useful in tables', () => {
   expect(render('a<br>b<sub>2</sub>')).toBe('<p>a<br>b<sub>2</sub></p>\n');
   expect(render('a<br onclick=x>b')).not.toContain('<br');
+});
+
+test('long code has its colours when it is whole, and nothing else is different', () => {
+  const show = (text: string, isOpen: boolean) => renderBlock(text, {}, toolsFor(text, isOpen, TOOLS));
+  const short = '```python\nx = 1\n';
+  expect(show(short, true)).toBe(render(short));
+  const long = short + 'print("y")\n'.repeat(MOST_LIVE / 10);
+  expect(show(long, true)).not.toContain('hljs');
+  expect(show(long, true).replace(/<[^>]*>/g, '').replaceAll('&#34;', '"')).toBe(render(long).replace(/<[^>]*>/g, '').replaceAll('&quot;', '"'));
+  expect(show(long, false)).toBe(render(long));
+  expect(render(long)).toContain('hljs');
 });

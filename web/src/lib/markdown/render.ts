@@ -14,6 +14,7 @@ export interface Tools {
   labels: { copy: string; picture: string; preview: string; image: (host: string) => string };
 }
 
+export const MOST_LIVE = 8000; // characters
 const HARMLESS_TAG = /^<(?:br\s*\/?|\/?(?:sub|sup|kbd|mark|u|s|ins|small))>$/i;
 const WEB_ADDRESS = /^(?:https?:\/\/|mailto:)/i;
 const DIAGRAMS = ['mermaid'];
@@ -22,6 +23,14 @@ const INLINE_IMAGE = /^data:image\/(?:png|jpeg|gif|webp|avif);base64,/i;
 
 export function escape(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}
+
+/**
+ * What a block is rendered with. Colours take time for all of the code each time: more of it than MOST_LIVE gets them
+ * when it is whole, or a long file would be slower to show than to write.
+ */
+export function toolsFor(raw: string, isOpen: boolean, tools: Tools): Tools {
+  return isOpen && raw.length > MOST_LIVE ? { ...tools, highlight: null } : tools;
 }
 
 export function renderBlock(raw: string, links: Links, tools: Tools): string {

@@ -22,6 +22,20 @@ test('every sentence once, without its marks, and the rest at the end', () => {
   expect(hear(1000)).toEqual([expect.stringMatching(/^Yes\. Yes\. It is so[^]*The end/)]);
 });
 
+test('an answer that goes on is not read again from its beginning', () => {
+  const announcer = new Announcer();
+  announcer.finish('a', 'One. Tw'); // stopped, before this page was opened
+  announcer.listen('a', 'One. Two. Three');
+  expect(announcer.said.map(({ text }) => text)).toEqual(['o.']);
+  announcer.clear(); // a visit to the settings
+  announcer.listen('a', 'One. Two. Three. Fo');
+  announcer.finish('a', 'One. Two. Three. Fo');
+  expect(announcer.said.map(({ text }) => text)).toEqual(['Three.', 'Fo']);
+  announcer.listen('a', ''); // followed anew, from its first words
+  announcer.listen('a', 'One. Two. Three. Four. ');
+  expect(announcer.said.map(({ text }) => text)).toEqual(['ur.']);
+});
+
 test('what nobody listened to is not read when it ends, and one answer ends the other', () => {
   const announcer = new Announcer();
   announcer.finish('a', 'All of it.');

@@ -9,6 +9,7 @@ import { childrenOf, latestLeaf, pathTo } from '../chat/tree';
 import { forget } from '../offline/kept';
 import { newId } from '../util/ids';
 import { Answer } from './answer.svelte';
+import { connection } from './connection.svelte';
 import { history } from './history.svelte';
 import { models } from './models.svelte';
 import { notices } from './notices.svelte';
@@ -26,14 +27,20 @@ export class Chat {
   isMissing = $state(false);
   /** The server is away, and this conversation is not kept in this browser. */
   isAway = $state(false);
+  /** It was read from this browser's memory, and may be another by now. */
+  isKept = false;
   isTemporary = $state(false);
   /** For a new conversation, until it has parameters of its own. */
   #parameters = $state.raw<Parameters>({});
   #answers = $state.raw<ReadonlyMap<string, Answer>>(new Map());
+  /** Its signal fires when something else is shown: what was asked for before then has no more place on the screen. */
   #opening = new AbortController();
+  #wanted = $state<string | null>(null);
 
   // Derived, so that a new title is not taken for another conversation.
   readonly id = $derived(this.conversation?.id ?? null);
+  /** The same, and while one is being fetched already its id: what is typed meanwhile belongs to it. */
+  readonly place = $derived(this.id ?? this.#wanted);
   readonly path = $derived(pathTo(this.messages, this.leaf));
   readonly children = $derived(childrenOf(this.messages));
   /** The answer at the end of the branch, while it is being written, or the one that it is compared with. */
@@ -65,12 +72,14 @@ export class Chat {
     }
     this.#close();
     this.isTemporary = false;
+    this.#wanted = id;
     if (id === null) return;
     this.isLoading = true;
     const { signal } = this.#opening;
     try {
       const tree = await api.open(id, signal);
       if (signal.aborted) return;
+      this.isKept = connection.isAway;
       this.#show(tree);
       if (message && this.messages.has(message)) this.leaf = latestLeaf(this.messages, message);
     } catch (error) {
@@ -85,27 +94,37 @@ export class Chat {
     }
   }
 
-  /** Raises ApiError where the server does not take the message. With an `id` it may be sent twice, and is taken once. */
-  async send(content: string, id = newId()): Promise<void> {
+  /**
+   * Sends to the conversation that is shown now, whatever is shown by the time that it is sent. With an `id` it may be
+   * sent twice, and is taken once. `onMade` is told the id of the conversation that a new one has become, as long as it
+   * is shown. Raises ApiError where the server does not take the message.
+   */
+  async send(content: string, id = newId(), onMade: (id: string) => void = () => {}): Promise<void> {
     if (this.isTemporary) return this.#sendTemporarily(content);
-    const model = this.model;
-    if (!this.conversation) {
-      const project = history.project ? { project_id: history.project } : {};
-      this.conversation = await api.create({ ...(model ? { model } : {}), parameters: this.#parameters, ...project });
-      router.go(`/c/${this.conversation.id}`, { replace: true });
-    }
+    const { signal } = this.#opening;
+    const { path } = router;
     const parent = this.path.findLast(({ role }) => role === 'assistant') ?? null;
-    this.#begin(await api.ask(this.conversation.id, { id, parent_id: parent?.id ?? null, content }));
-    const title = this.conversation.title || splitFiles(content).text.slice(0, TITLE_LENGTH);
-    this.conversation = { ...this.conversation, title, updated_at: new Date().toISOString() };
-    history.place(this.conversation);
+    const into = this.conversation ?? (await this.#make());
+    if (!this.conversation && !signal.aborted) {
+      onMade(into.id);
+      this.conversation = into;
+      if (router.path === path) router.go(`/c/${into.id}`, { replace: true });
+    }
+    const started = await api.ask(into.id, { id, parent_id: parent?.id ?? null, content });
+    const now = signal.aborted ? into : (this.conversation ?? into);
+    const title = now.title || splitFiles(content).text.slice(0, TITLE_LENGTH);
+    const sent = { ...now, title, updated_at: new Date().toISOString() };
+    history.place(sent);
+    if (signal.aborted) return void (into.id === this.id && (await this.reload(started.answer?.id))); // who left may be back
+    this.conversation = sent;
+    this.#begin(started);
   }
 
-  /** Gives the id of the new answer. */
+  /** Gives the id of the new answer; null when it is not on the screen. */
   async regenerate(id: string, model?: string): Promise<string | null> {
-    const started = await api.regenerate(id, model ? { model } : {});
-    this.#begin(started);
-    return started.answer?.id ?? null;
+    if (this.isTemporary) return this.#answerTemporarily(this.messages.get(this.messages.get(id)?.parent_id ?? '')!);
+    const started = await this.#unlessLeft(api.regenerate(id, model ? { model } : {}));
+    return started?.answer?.id ?? null;
   }
 
   /** Two answers that are to be compared. */
@@ -119,23 +138,24 @@ export class Chat {
     this.leaf = latestLeaf(this.messages, winner);
   }
 
-  /** Everything anew, on the same branch. */
-  async reload(): Promise<void> {
-    const { id, leaf } = this;
+  /** Everything anew, on the same branch, or on that of `leaf`. */
+  async reload(leaf = this.leaf): Promise<void> {
+    const { id } = this;
     if (!id) return;
     const tree = await api.open(id);
     if (id !== this.id) return;
+    this.isKept = connection.isAway;
     this.#leaveAnswers();
     this.#show(tree);
-    if (leaf && this.messages.has(leaf)) this.leaf = leaf;
+    if (leaf && this.messages.has(leaf)) this.leaf = latestLeaf(this.messages, leaf);
   }
 
   async edit(id: string, content: string): Promise<void> {
-    this.#begin(await api.edit(id, content, true));
+    await this.#unlessLeft(api.edit(id, content, true));
   }
 
   async carryOn(id: string): Promise<void> {
-    this.#begin(await api.carryOn(id));
+    await this.#unlessLeft(api.carryOn(id));
   }
 
   async stop(): Promise<void> {
@@ -154,8 +174,26 @@ export class Chat {
 
   async choose(values: { model?: string; parameters?: Parameters }): Promise<void> {
     if (values.model) models.choose(values.model);
-    if (this.conversation) this.conversation = await api.change(this.conversation.id, values);
-    else if (values.parameters) this.#parameters = values.parameters;
+    const { signal } = this.#opening;
+    if (this.conversation) {
+      const changed = await api.change(this.conversation.id, values);
+      if (!signal.aborted) this.conversation = changed;
+    } else if (values.parameters) this.#parameters = values.parameters;
+  }
+
+  #make(): Promise<Conversation> {
+    const { model } = this;
+    const project = history.project ? { project_id: history.project } : {};
+    return api.create({ ...(model ? { model } : {}), parameters: this.#parameters, ...project });
+  }
+
+  /** Shows what is about to begin, where the same conversation is still shown by then. */
+  async #unlessLeft(begun: Promise<Started>): Promise<Started | null> {
+    const { signal } = this.#opening;
+    const started = await begun;
+    if (signal.aborted) return null;
+    this.#begin(started);
+    return started;
   }
 
   #show({ messages, ...conversation }: Tree): void {
@@ -225,11 +263,17 @@ export class Chat {
   }
 
   async #sendTemporarily(content: string): Promise<void> {
-    const question = draft('user', content, this.path.at(-1)?.id ?? null);
-    const turns = [...this.path, question].map(({ role, content }) => ({ role, content }));
+    await this.#answerTemporarily(draft('user', content, this.path.at(-1)?.id ?? null));
+  }
+
+  async #answerTemporarily(question: Message): Promise<string | null> {
+    const { signal } = this.#opening;
+    const turns = [...pathTo(this.messages, question.parent_id), question].map(({ role, content }) => ({ role, content }));
     const { run } = await api.askTemporarily(turns, { ...(this.model ? { model: this.model } : {}), parameters: this.parameters });
     const answer = { ...draft('assistant', '', question.id), status: 'running' as const, run_id: run.id };
+    if (signal.aborted) return null;
     this.#begin({ message: question, answer, run: null });
+    return answer.id;
   }
 
   #leaveAnswers(): void {
@@ -246,7 +290,7 @@ export class Chat {
     this.leaf = null;
     this.isLoading = false;
     this.isMissing = false;
-    this.isAway = false;
+    this.isAway = this.isKept = false;
   }
 }
 

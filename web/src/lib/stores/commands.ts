@@ -11,6 +11,7 @@ import { models } from './models.svelte';
 import { notices } from './notices.svelte';
 import { router } from './router.svelte';
 import { screen } from './screen.svelte';
+import { adminPages, settingsPages, type Page } from './sections';
 import { session } from './session.svelte';
 import { settings } from './settings.svelte';
 
@@ -38,11 +39,14 @@ export function commands(frame: Frame): Command[] {
       icon: 'settings' as const,
       run: () => (settings.theme = theme),
     })),
-    ...sections().map(([path, name]) => ({ name: m.command_settings({ name }), icon: 'settings' as const, run: () => router.go(`/settings${path}`) })),
+    ...settingsPages().map((page) => toPage(m.command_settings(page), page)),
+    ...adminPages().map((page) => toPage(m.command_admin(page), page)),
     { name: m.shortcuts(), icon: 'command', run: frame.showShortcuts },
     { name: m.sign_out(), icon: 'signOut', run: () => session.signOut() },
   ];
 }
+
+const toPage = (name: string, { path, icon }: Page): Command => ({ name, icon, run: () => router.go(path) });
 
 function ofConversation(): Command[] {
   const open: Command[] = [{ name: m.parameters(), icon: 'sliders', run: () => (screen.areParametersOpen = true) }];
@@ -81,13 +85,3 @@ async function beginTemporary(): Promise<void> {
   await tick(); // the new conversation is there then, and it is an ordinary one
   chat.isTemporary = true;
 }
-
-const sections = () =>
-  [
-    ['', m.settings_profile()],
-    ['/appearance', m.settings_appearance()],
-    ['/prompts', m.settings_prompts()],
-    ['/archive', m.settings_archive()],
-    ['/security', m.settings_security()],
-    ...(session.user?.role === 'guest' ? [] : [['/keys', m.settings_keys()] as const]),
-  ] as const;

@@ -77,14 +77,18 @@ class FeedbackStore {
   }
 
   async compare(message: string, models: string[]): Promise<void> {
+    const { id } = chat;
     const begun = await api.compare(message, models);
+    if (id !== chat.id) return; // it is there when they come back
     this.#put(begun.feedback);
     this.recent = begun.feedback.id;
     chat.showBoth(begun.left, begun.right);
   }
 
   async vote(record: Feedback, verdict: Vote): Promise<void> {
+    const { id } = chat;
     const { feedback, left, right } = await api.vote(record.id, verdict);
+    if (id !== chat.id) return;
     this.recent = record.id;
     this.#put(feedback);
     chat.decide([left, right], verdict === 'right' ? right.id : left.id);

@@ -1,20 +1,24 @@
 /** Messages written while an answer is: each is sent once the answer before it has ended well. */
 
+import { untrack } from 'svelte';
 import { newId } from '../util/ids';
 import { chat } from './chat.svelte';
 import { keepWaiting, readWaiting, type Waiting } from './drafts';
+import { notices } from './notices.svelte';
 
 class Queue {
   items = $state.raw<readonly Waiting[]>([]);
+  /** What is being changed waits for its change; a person sends it then. */
+  edited = $state<string | null>(null);
   #conversation: string | null = null;
-  #isSending = false;
+  #sending = new Set<string | null>(); // conversations
   /** The answer whose end is waited for. Without one, after a stop or a reload, a person says when. */
   #awaited: string | null = null;
 
   /** Whose messages are waiting. Those of a temporary chat are written down nowhere. */
   open(conversation: string | null): void {
     this.#conversation = conversation;
-    this.#awaited = null;
+    this.#awaited = this.edited = null;
     this.items = conversation ? readWaiting(conversation) : [];
   }
 
@@ -33,13 +37,15 @@ class Queue {
   /** Raises ApiError where the server does not take it; it waits on then. */
   async sendNext(): Promise<void> {
     const next = this.items[0];
-    if (!next || this.#isSending || chat.running) return;
-    this.#isSending = true;
+    const conversation = this.#conversation;
+    if (!next || this.#sending.has(conversation) || chat.running) return;
+    this.#sending.add(conversation);
     try {
       await chat.send(next.content, next.id);
-      this.remove(next.id);
+      if (conversation === this.#conversation) this.remove(next.id);
+      else if (conversation) keepWaiting(conversation, readWaiting(conversation).filter(({ id }) => id !== next.id));
     } finally {
-      this.#isSending = false;
+      this.#sending.delete(conversation);
     }
   }
 
@@ -48,7 +54,7 @@ class Queue {
     if (answer?.status === 'running') this.#awaited = answer.id;
     else if (this.#awaited !== null && answer?.id === this.#awaited) {
       this.#awaited = null;
-      return answer.status === 'complete' && this.items.length > 0;
+      return answer.status === 'complete' && this.items.length > 0 && this.items[0]!.id !== this.edited;
     }
     return false;
   }
@@ -60,3 +66,15 @@ class Queue {
 }
 
 export const queue = new Queue();
+
+// Here and not in a component: an answer may end while the settings are on the screen.
+$effect.root(() => {
+  $effect(() => {
+    const id = chat.isTemporary ? null : chat.id;
+    untrack(() => queue.open(id));
+  });
+  $effect(() => {
+    const last = chat.path.at(-1) ?? null;
+    untrack(() => queue.watch(last) && void notices.attempt(() => queue.sendNext()));
+  });
+});
