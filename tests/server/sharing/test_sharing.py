@@ -17,8 +17,10 @@ from fireside.server.db.base import new_id, now
 from fireside.server.documents import page
 from fireside.server.sharing import service, snapshots
 from fireside.server.sharing.tables import Share
+from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person
 from tests.server.chat.test_messages import ENDLESS
+from tests.server.chat.test_runs import until
 from tests.server.moving.uploads import thought
 from tests.server.scripted_app import Scripted, says
 
@@ -169,13 +171,15 @@ async def test_a_visitor_goes_on_with_it(ada: Person, bob: Person, script: Scrip
     await ada.get(f"conversations/{made['id']}", 404)
 
 
-async def test_a_copy_of_what_was_cut_says_so(ada: Person, bob: Person, script: Scripted) -> None:
+async def test_a_copy_of_what_was_cut_says_so(app: FastAPI, ada: Person, bob: Person, script: Scripted) -> None:
     conversation = await ada.converse(title="t")
     _, cut = await ada.asked(conversation, "How?", parameters={"max_tokens": 4})
     script.answer = ENDLESS
     started = await ada.ask(conversation, "And?", cut["id"])
-    while not (await ada.message(conversation, started["answer"]["id"]))["content"]:
-        await ada.post(f"runs/{started['run']['id']}/stop", status=200)
+    run = context_of(app).runs.find(started["run"]["id"])
+    assert run is not None
+    await until(lambda: run.content != "")
+    await ada.post(f"runs/{run.id}/stop", status=200)
     link = await share(ada, conversation)
     made = await bob.post("shares/continue", {"token": link["token"]})
     copies = (await bob.get(f"conversations/{made['id']}"))["messages"]
