@@ -81,7 +81,7 @@ def test_a_diagram_is_drawn_where_it_can_do_no_harm(site: Site, asked: tuple[Pag
     site.model.answers["diagram"] = slowly(DIAGRAM)
     ask(page, "A diagram")
     # By the frame: what is being written is there for half a second, and assertions look less and less often.
-    page.wait_for_function("document.querySelector('article pre')?.textContent.includes('A[Start]')")
+    page.wait_for_function("() => document.querySelector('article pre')?.textContent.includes('A[Start]')")
     assert page.locator("iframe").count() == 0  # what is being written is shown as it is written
     answered(page, "Done.")
     drawing = page.frame_locator("iframe").first.locator("svg")
