@@ -51,7 +51,7 @@ test: $(HAS_TEST)
 	$(BIN)/pytest
 
 test-quick: $(HAS_TEST)
-	$(BIN)/pytest -m 'not slow' --numprocesses 2 --exitfirst --failed-first
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' --numprocesses 2 --exitfirst --failed-first
 
 # Python itself is not built for them, so their libraries come first by LD_PRELOAD, but never before the compiler. The
 # test left out limits the address space, which they need whole.
