@@ -143,3 +143,21 @@ async def test_feedback_of_an_account_comes_in_pieces(ada: Person, monkeypatch: 
     with zipfile.ZipFile(io.BytesIO((await ada.http.get("/api/me/export")).content)) as archive:
         found = [json.loads(archive.read(name)) for name in archive.namelist() if name.startswith("feedback")]
     assert [len(rows) for rows in found[:2]] == [1, 1] and len({rows[0]["id"] for rows in found[:2]}) == 2
+
+
+async def test_a_server_that_starts_again_exports_again() -> None:
+    exporter = Exporter()
+    for _ in range(2):
+        assert await exporter.run(lambda: "done") == "done"
+        exporter.close()
+
+
+async def test_who_goes_away_leaves_a_file_that_is_closed(ada: Person, app: FastAPI) -> None:
+    context: Context = app.state.context
+    async with context.database.session() as session:
+        user = await session.get_one(User, (await ada.get("me"))["id"])
+    pieces = account.account_zip(context.database, Exporter(), user, words_for("en"))
+    await anext(pieces)
+    archive = pieces.ag_frame.f_locals["archive"]
+    await pieces.aclose()
+    assert archive.fp is None

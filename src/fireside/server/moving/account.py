@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 
 from sqlalchemy import select
@@ -113,12 +114,15 @@ async def account_zip(database: Database, exporter: Exporter, user: User, words:
     """In pieces, one file after the other; no more than one conversation is in memory."""
     sent = _Sent()
     archive = zipfile.ZipFile(sent, "w", zipfile.ZIP_DEFLATED)
-    for part in PARTS:
-        async for name, data in part(database, user, words):
-            await exporter.run(partial(archive.writestr, name, data))
-            if piece := sent.take():
-                yield piece
-    archive.close()
+    try:
+        for part in PARTS:
+            async for name, data in part(database, user, words):
+                await exporter.run(partial(archive.writestr, name, data))
+                if piece := sent.take():
+                    yield piece
+    finally:
+        with suppress(ValueError):  # a thread may be writing yet, for who has gone
+            archive.close()
     yield sent.take()
 
 

@@ -26,11 +26,13 @@ class Exporter:
     """Those of one server."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="export")
+        self._threads: ThreadPoolExecutor | None = None  # made when needed, and again by a server that starts again
         self._turns: set[tuple[Kind, str]] = set()
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
 
     @contextmanager
     def turn(self, kind: Kind, user_id: str) -> Iterator[None]:
@@ -46,6 +48,8 @@ class Exporter:
             self._turns.discard((kind, user_id))
 
     async def run(self, function: Callable[[], T]) -> T:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="export")
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
 
