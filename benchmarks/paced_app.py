@@ -9,6 +9,7 @@ end of its input, which ends it; then it prints when each token of each run was 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -88,6 +89,7 @@ async def serve(rate: float, tokens: int, people: int, home: Path) -> None:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
+        gc.freeze()  # as `fireside serve` does
         tokens_of_people = [await sign_up(context.database, f"person{n}") for n in range(people)]
         async with context.database.session() as session:  # as every server has one that so many people use
             await session.execute(update(User).where(User.name == "person0").values(role=Role.ADMIN))

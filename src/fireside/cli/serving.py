@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -98,6 +99,8 @@ async def _serve(model: LocalModel, settings: Settings, listener: socket.socket)
         await serving
         return
     if ready.exception() is None:
+        # What a server is made of stays: full collections, in which every answer waits, look at the rest alone.
+        gc.freeze()
         _announce(listener, ready.result(), await context.accounts.new_setup_token())
     else:
         server.should_exit = True
