@@ -26,13 +26,12 @@ class Exporter:
     """Those of one server."""
 
     def __init__(self) -> None:
-        self._threads: ThreadPoolExecutor | None = None  # made when needed, and again by a server that starts again
+        self._threads = _threads()
         self._turns: set[tuple[Kind, str]] = set()
 
     def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads = None
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads = _threads()  # for a server that starts again; none has begun yet
 
     @contextmanager
     def turn(self, kind: Kind, user_id: str) -> Iterator[None]:
@@ -48,8 +47,6 @@ class Exporter:
             self._turns.discard((kind, user_id))
 
     async def run(self, function: Callable[[], T]) -> T:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="export")
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
 
@@ -66,6 +63,10 @@ class AccountResponse(StreamingResponse):
 
         with self._exporter.turn("account", self._user_id), suppress(TimeoutError, ClientDisconnect):
             await super().__call__(scope, receive, send_or_end)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="export")
 
 
 def _busy(message: str) -> ApiError:

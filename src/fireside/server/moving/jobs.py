@@ -71,6 +71,10 @@ class _Trouble(Exception):
     """The database takes nothing at present."""
 
 
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, thread_name_prefix="import")
+
+
 class Importer:
     """Those of one server."""
 
@@ -78,11 +82,12 @@ class Importer:
         self._settings = settings
         self._database = database
         self._jobs: dict[str, Job] = {}  # by person
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="import")
+        self._threads = _threads()
         self._is_closing = False
 
     async def start(self) -> None:
         """What ran when the server died is over. Imported again, it goes on where it was."""
+        self._is_closing = False
         async with self._database.session() as session:
             await session.execute(
                 update(Import).where(Import.status == "running").values(status="interrupted", finished_at=now())
@@ -95,6 +100,7 @@ class Importer:
             job.is_cancelled = True
         await asyncio.gather(*tasks, return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads = _threads()  # for a server that starts again; none has begun yet
 
     def abandon(self, user_id: str) -> None:
         """Of somebody who is gone."""
