@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +23,7 @@ from fireside.server.db.base import new_id, now
 from fireside.server.deps import Context
 from tests.server.chat.people import Person, headers, parsed, person, said, sign_up
 from tests.server.scripted_app import Scripted, running, says, scripted_app
+from tests.waiting import until
 
 LONG = "It was a dark and stormy night; the rain fell in torrents. "
 
@@ -250,22 +250,14 @@ async def test_what_is_written_for_a_person_who_is_disabled_ends(
     async with context_of(app).database.session() as session:
         await session.execute(update(User).where(User.name == "ada").values(role="admin"))
         user_id = (await session.scalars(select(User.id).where(User.name == "bob"))).one()
-    await until(lambda: script.client.in_flight == 3)
+    await until(lambda: script.client.in_flight == 3, 10)
     await ada.patch(f"admin/users/{user_id}", {"disabled": True})
-    await until(lambda: script.client.in_flight == 1)  # Ada's goes on
+    await until(lambda: script.client.in_flight == 1, 10)  # Ada's goes on
     await bob.get("conversations", 401)
-    await until(lambda: context_of(app).runs.find(kept["run"]["id"]) is None)
+    await until(lambda: context_of(app).runs.find(kept["run"]["id"]) is None, 10)
     async with context_of(app).database.session() as session:
         run = (await session.scalars(select(Run).where(Run.id == kept["run"]["id"]))).one()
     assert run.status == Status.STOPPED
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if is_so():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not happen in ten seconds")
 
 
 # Temporary chats

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -17,6 +16,7 @@ from fireside.settings import Settings
 from tests.engine.tiny_model import write_tiny_model
 from tests.server.accounts.people import context_of, set_up, sign_in
 from tests.server.databases import migrated_sqlite
+from tests.waiting import until
 
 USER = [{"role": "user", "content": "Hi"}]
 
@@ -24,14 +24,6 @@ USER = [{"role": "user", "content": "Hi"}]
 async def ready(app: FastAPI, name: str) -> None:
     async with asyncio.timeout(60):
         await context_of(app).models.get(name).engine.wait_ready()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1_500):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise TimeoutError
 
 
 async def says(ada: httpx.AsyncClient, model: str) -> str:
@@ -70,9 +62,9 @@ async def test_two_at_once_and_again_after_a_restart(tmp_path: Path) -> None:
     again = create_app(settings)
     async with again.router.lifespan_context(again):
         models = context_of(again).models
-        await until(lambda: models.default.name == "two" and models.default.engine.state is EngineState.READY)
+        await until(lambda: models.default.name == "two" and models.default.engine.state is EngineState.READY, 30)
         ada = await sign_in(again, "Ada")
         assert [await says(ada, name) for name in ("one", "two")] == said
         assert (await ada.post("/api/admin/models/one/unload", json={})).status_code == 202
-        await until(lambda: not context_of(again).served._leaving)
+        await until(lambda: not context_of(again).served._leaving, 30)
         assert [model.name for model in models] == ["two"]

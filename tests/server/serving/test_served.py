@@ -24,17 +24,10 @@ from fireside.settings import Settings
 from tests.server.accounts.people import code_of, context_of, join, set_up, sign_in
 from tests.server.chat.people import Person
 from tests.server.scripted_app import Scripted, ScriptedLibrary, says, scripted_app
+from tests.waiting import until
 
 USER = [{"role": "user", "content": "Hi"}]
 SLOW = says("A long answer, of many words. " * 4, delay=0.01)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise TimeoutError
 
 
 async def states(ada: httpx.AsyncClient) -> dict[str, str]:
@@ -155,7 +148,7 @@ async def test_another_default_lasts(start: Callable[..., FastAPI]) -> None:
         app = start(model=setting)
         async with app.router.lifespan_context(app):
             models = context_of(app).models
-            await until(partial(models.knows, "second"))
+            await until(partial(models.knows, "second"), 5)
             await asyncio.gather(*context_of(app).served._tasks)
             assert models.default.name == default, setting
 
@@ -253,7 +246,7 @@ async def writing(ada: httpx.AsyncClient, app: FastAPI, second: Scripted) -> dic
     conversation = await person.converse(model="second", title="Mine")  # so that no title is written
     started = await person.ask(conversation, "Tell me")
     client = context_of(app).models.get("second").engine
-    await until(lambda: client.stats.generated_tokens > 20)
+    await until(lambda: client.stats.generated_tokens > 20, 5)
     return {"person": person, "conversation": conversation, **started}
 
 
@@ -271,7 +264,7 @@ async def test_unloading_asks_while_answers_are_written(
     await person.events(writing["run"]["id"])
     answer = await person.message(writing["conversation"], writing["answer"]["id"])
     assert (answer["status"], answer["content"]) == ("complete", "A long answer, of many words. " * 4)
-    await until(lambda: library.opened["second"].state is EngineState.CLOSED)
+    await until(lambda: library.opened["second"].state is EngineState.CLOSED, 5)
     await until_it_is(ada, "available")
 
 
@@ -288,7 +281,7 @@ async def test_an_answer_is_interrupted_and_another_model_continues_it(
     answer = await person.message(writing["conversation"], writing["answer"]["id"])
     assert answer["status"] == "interrupted" and answer["content"].startswith("A long answer")
     assert answer["error"]["code"] == "model_unloaded" and "another can continue it" in answer["error"]["message"]
-    await until(lambda: library.opened["second"].state is EngineState.CLOSED)
+    await until(lambda: library.opened["second"].state is EngineState.CLOSED, 5)
     script.answer = says("That is all.")
     started = await person.post(f"messages/{answer['id']}/continue")
     await person.events(started["run"]["id"])
@@ -303,7 +296,7 @@ async def test_programs_that_stream_are_told(ada: httpx.AsyncClient, app: FastAP
     body = {"model": "second", "messages": USER, "stream": True}
     asking = asyncio.create_task(ada.post("/v1/chat/completions", json=body))
     client = context_of(app).models.get("second").engine
-    await until(lambda: client.stats.generated_tokens > 20)
+    await until(lambda: client.stats.generated_tokens > 20, 5)
     assert code_of(await do(ada, "unload")) == (409, "answers_running")
     assert (await do(ada, "unload", when="now")).status_code == 202
     response = await asking
@@ -373,7 +366,7 @@ async def test_a_server_that_ends_interrupts_what_a_leaving_model_writes(
         person = Person(ada)
         conversation = await person.converse(model="second", title="Mine")
         started = await person.ask(conversation, "Tell me")
-        await until(lambda: context_of(app).models.get("second").engine.stats.generated_tokens > 20)
+        await until(lambda: context_of(app).models.get("second").engine.stats.generated_tokens > 20, 5)
         assert (await do(ada, "unload", when="finished")).status_code == 202
     app = start()
     async with app.router.lifespan_context(app):

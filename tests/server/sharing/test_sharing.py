@@ -20,9 +20,9 @@ from fireside.server.sharing.tables import Share
 from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person
 from tests.server.chat.test_messages import ENDLESS
-from tests.server.chat.test_runs import until
 from tests.server.moving.uploads import thought
 from tests.server.scripted_app import Scripted, says
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ async def test_a_copy_of_what_was_cut_says_so(app: FastAPI, ada: Person, bob: Pe
     started = await ada.ask(conversation, "And?", cut["id"])
     run = context_of(app).runs.find(started["run"]["id"])
     assert run is not None
-    await until(lambda: run.content != "")
+    await until(lambda: run.content != "", 10)
     await ada.post(f"runs/{run.id}/stop", status=200)
     link = await share(ada, conversation)
     made = await bob.post("shares/continue", {"token": link["token"]})
