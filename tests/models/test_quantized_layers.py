@@ -79,11 +79,15 @@ print(held, own() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what memory is the program's own")
 def test_memory_is_not_taken_for_floats(tmp_path: Path) -> None:
-    """In the file's own pages, which are not counted here, the weights are 38 MB; unfolded 134 MB and more."""
+    """In the file's own pages, which are not counted here, the weights are 38 MB; unfolded 134 MB and more.
+
+    Of what loading freed again, glibc may keep its largest block off the system, 32 MB (DEFAULT_MMAP_THRESHOLD_MAX), as
+    the machine's memory happens to lie: half of the unfolded stands between that and a matrix that was unfolded.
+    """
     small, large = tmp_path / "small.gguf", tmp_path / "large.gguf"
     write_model(small, vocab_size=64)
     write_model(large, vocab_size=65536)
-    for kind, low, high in (("kept", 0, 20e6), ("unfolded", 130e6, 1e9)):
+    for kind, low, high in (("kept", 0, 67e6), ("unfolded", 130e6, 1e9)):
         command = [sys.executable, "-c", MEASURE, str(small), str(large), kind]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
         held, after = map(int, result.stdout.split())
