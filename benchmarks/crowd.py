@@ -69,6 +69,7 @@ class Result:
 async def _request(
     port: int, method: str, path: str, token: str, body: Any = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """What follows the head of an answer that says yes; any other is raised whole."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     data = b"" if body is None else json.dumps(body).encode()
     writer.write(
@@ -76,16 +77,16 @@ async def _request(
         f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode()
         + data
     )
+    head = await reader.readuntil(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 20"):
+        raise RuntimeError(f"{method} {path}: {head.decode()}{(await reader.read()).decode()}")
     return reader, writer
 
 
 async def _json(port: int, method: str, path: str, token: str, body: Any = None) -> Any:
     reader, writer = await _request(port, method, path, token, body)
-    answer = await reader.read()
+    content = await reader.read()
     writer.close()
-    head, _, content = answer.partition(b"\r\n\r\n")
-    if b" 20" not in head.split(b"\r\n", 1)[0]:
-        raise RuntimeError(answer.decode())
     return json.loads(content)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ from sqlalchemy import delete, select, update
 
 from fireside.server.accounts import watch
 from fireside.server.accounts.administration import change_user
+from fireside.server.accounts.identity import Identity, still_good
 from fireside.server.accounts.tables import ApiKey, Role, User, UserSession
 from fireside.server.accounts.tokens import digest
 from fireside.server.db.base import now
@@ -23,6 +26,7 @@ from fireside.server.db.database import Database
 from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person, headers, sign_up
 from tests.server.scripted_app import Scripted, running, says, scripted_app
+from tests.waiting import until
 
 LONG = "word " * 400
 
@@ -87,6 +91,29 @@ async def test_streams_end_with_the_session(
         await bob.post(f"runs/{runs[1]}/stop", status=200)
         assert (await his)[-1][1]["status"] == "stopped"
         assert context_of(app).watch._open == {} and not context_of(app).watch._by_user
+
+
+async def test_who_comes_while_the_others_are_looked_up_is_not_taken_for_signed_out(
+    app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, may_answer = threading.Event(), threading.Event()
+
+    async def slowly(*of: Any) -> set[Identity]:
+        good = await still_good(*of)
+        looking.set()
+        await asyncio.to_thread(may_answer.wait, 10)
+        return good
+
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "still_good", slowly)
+    async with two_people(app, database) as (ada, bob):
+        runs = [(await person.ask(await person.converse(title="t"), "Hi"))["run"]["id"] for person in (ada, bob)]
+        hers = asyncio.create_task(ada.events(runs[0]))
+        assert await asyncio.to_thread(looking.wait, 10)
+        his = asyncio.create_task(bob.events(runs[1]))
+        await until(lambda: len(context_of(app).watch._open) == 2, 10)
+        may_answer.set()
+        assert [events[-1][1]["type"] for events in await asyncio.gather(hers, his)] == ["done", "done"]
 
 
 async def test_a_stream_by_key_ends_with_the_key(

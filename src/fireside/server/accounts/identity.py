@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -78,9 +78,8 @@ async def by_key(database: Database, key: str) -> Identity | None:
     return Identity(user, scopes=frozenset(found.scopes), key_id=found.id)
 
 
-async def still_good(database: Database, identities: Iterable[Identity]) -> set[Identity]:
+async def still_good(database: Database, identities: Sequence[Identity]) -> set[Identity]:
     """Those of them whose session or key would be let in now."""
-    identities = list(identities)
     alive: set[str] = set()
     async with database.session() as session:
         for field, statement, row in (("session_id", _SESSIONS, UserSession), ("key_id", _KEYS, ApiKey)):

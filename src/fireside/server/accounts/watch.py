@@ -98,12 +98,13 @@ class Watch:
     async def _look(self) -> None:
         while self._open:
             await asyncio.sleep(LOOK_SECONDS)
+            asked = list(self._open)  # not those who come while the database answers
             try:
-                good = await still_good(self._database, self._open)
+                good = await still_good(self._database, asked)
             except Exception as error:
                 logger.warning("who is still signed in cannot be looked up just now: %s", error)
                 continue
-            for identity, visits in self._open.items():
+            for identity in asked:
                 if identity not in good:
-                    for gone in visits:
+                    for gone in self._open.get(identity, ()):
                         gone.set()
