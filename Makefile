@@ -48,7 +48,7 @@ wheel: $(HAS_PIP)
 	$(PIP) wheel --build-constraint $(PINS) --no-deps --wheel-dir dist .
 
 test: $(HAS_TEST)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-quick: $(HAS_TEST)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' --numprocesses 2 --exitfirst --failed-first

@@ -1,10 +1,13 @@
-"""Which tests `make test-quick` leaves out."""
+"""Which tests `make test-quick` leaves out, and names by which each can be told from the others."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from schemathesis.pytest.plugin import SchemathesisFunction
 
 # What starts processes of its own, compiles, trains, walks through the app or tries very many things.
 SLOW = (
@@ -45,7 +48,14 @@ SLOW = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, SchemathesisFunction) and item.operation_label is not None:  # its ids leave out the route
+            item._id = dataclasses.replace(item.id, params=item.operation_label)
+    # With several processes, of tests with one name one alone is run.
+    if twice := [name for name, times in Counter(item.nodeid for item in items).items() if times > 1]:
+        raise pytest.UsageError(f"several tests have the same name: {', '.join(twice)}")
     slow = [Path(__file__).parent / path for path in SLOW]
     for item in items:
         on_postgresql = "postgresql" in item.name
