@@ -1,4 +1,4 @@
-import { get, getKept, patch, post, remove, type Page } from './http';
+import { get, getKept, patch, post, remove, withQuery, type Page } from './http';
 import { keep } from '../offline/kept';
 import type { Answering, Conversation, ConversationChange, Message, Model, NewConversation, Project, Prompt, Started, Tree } from './types';
 
@@ -16,6 +16,8 @@ export interface Filter {
 export const list = (filter: Filter, signal?: AbortSignal) => get<Page<Conversation>>(ROOT, { ...filter }, signal);
 /** The beginning of a list, which is there without a network too. */
 export const listKept = (filter: Filter) => getKept<Page<Conversation>>(ROOT, { ...filter });
+/** What `listKept` gives without a network. */
+export const keepList = (filter: Filter, items: Conversation[]) => keep(withQuery(ROOT, { ...filter }), { items, next_cursor: null });
 export const open = (id: string, signal?: AbortSignal) => getKept<Tree>(`${ROOT}/${id}`, {}, signal);
 /** What `open` gives without a network. */
 export const keepTree = (tree: Tree) => keep(`${ROOT}/${tree.id}`, tree);

@@ -4,6 +4,9 @@ import * as api from '../api/conversations';
 import { forget } from '../offline/kept';
 import type { Conversation, ConversationChange, Project } from '../api/types';
 
+const PINNED = { pinned: true, limit: 100 };
+const RECENT = { pinned: false, limit: 50 };
+
 class History {
   pinned = $state.raw<Conversation[]>([]);
   recent = $state.raw<Conversation[]>([]);
@@ -21,8 +24,8 @@ class History {
   async load(): Promise<void> {
     const of = { project: this.project };
     const [pinned, recent, projects] = await Promise.all([
-      api.listKept({ ...of, pinned: true, limit: 100 }),
-      api.listKept({ ...of, pinned: false, limit: 50 }),
+      api.listKept({ ...of, ...PINNED }),
+      api.listKept({ ...of, ...RECENT }),
       api.projects(),
     ]);
     if (of.project !== this.project) return;
@@ -37,7 +40,7 @@ class History {
     if (this.#loading || !this.#cursor) return;
     this.#loading = true;
     try {
-      const page = await api.list({ project: this.project, pinned: false, limit: 50, cursor: this.#cursor });
+      const page = await api.list({ project: this.project, ...RECENT, cursor: this.#cursor });
       const known = new Set(this.recent.map(({ id }) => id));
       this.recent = [...this.recent, ...page.items.filter(({ id }) => !known.has(id))];
       this.#cursor = page.next_cursor;
@@ -53,22 +56,32 @@ class History {
 
   /** Puts a conversation where it belongs now: it is new, was written to, renamed, pinned or archived. */
   place(conversation: Conversation): void {
-    this.forget([conversation.id]);
-    if (conversation.archived_at || (this.project && conversation.project_id !== this.project)) return;
-    if (conversation.pinned_at) this.pinned = insert(this.pinned, conversation);
-    else this.recent = insert(this.recent, conversation);
+    const others = (list: Conversation[]) => list.filter(({ id }) => id !== conversation.id);
+    const isListed = !conversation.archived_at && (!this.project || conversation.project_id === this.project);
+    const [pinned, recent] = [others(this.pinned), others(this.recent)];
+    this.#put(
+      isListed && conversation.pinned_at ? insert(pinned, conversation) : pinned,
+      isListed && !conversation.pinned_at ? insert(recent, conversation) : recent,
+    );
   }
 
   retitle(id: string, title: string): void {
     const renamed = (list: Conversation[]) => list.map((one) => (one.id === id ? { ...one, title } : one));
-    this.pinned = renamed(this.pinned);
-    this.recent = renamed(this.recent);
+    this.#put(renamed(this.pinned), renamed(this.recent));
   }
 
   forget(ids: string[]): void {
     const others = (list: Conversation[]) => list.filter(({ id }) => !ids.includes(id));
-    this.pinned = others(this.pinned);
-    this.recent = others(this.recent);
+    this.#put(others(this.pinned), others(this.recent));
+  }
+
+  /** What changed here is kept in this browser like what the server listed. */
+  #put(pinned: Conversation[], recent: Conversation[]): void {
+    this.pinned = pinned;
+    this.recent = recent;
+    if (!this.isLoaded) return;
+    void api.keepList({ project: this.project, ...PINNED }, pinned.slice(0, PINNED.limit));
+    void api.keepList({ project: this.project, ...RECENT }, recent.slice(0, RECENT.limit));
   }
 
   async change(id: string, values: ConversationChange): Promise<void> {
