@@ -110,12 +110,15 @@ async def test_crash_mid_answer_ends_all_and_is_recovered_from() -> None:
 async def test_scripted_errors_and_states() -> None:
     client = ScriptedClient([ScriptedAnswer(error=RequestRejected("no", "grammar"))])
     assert client.info is None
-    with pytest.raises(EngineUnavailable):
-        await client.wait_ready()
+    waiting = asyncio.create_task(client.wait_ready())
+    await asyncio.sleep(0)
+    assert not waiting.done()
     await client.start()
-    assert (await client.wait_ready()).max_context > 0
+    assert (await waiting).max_context > 0
     with pytest.raises(RequestRejected) as caught:
         await collect(client, request())
     assert caught.value.kind == "grammar"
     await client.close()
     assert client.state is EngineState.CLOSED
+    with pytest.raises(EngineUnavailable):
+        await client.wait_ready()

@@ -69,6 +69,7 @@ class ScriptedClient:
         self._state = EngineState.STARTING
         self._reason = ""
         self._crash = asyncio.Event()
+        self._changed = asyncio.Event()
         self._generated_tokens = 0
         self.requests: list[GenerationRequest] = []
         self.finished: list[str] = []
@@ -99,10 +100,13 @@ class ScriptedClient:
 
     async def start(self) -> None:
         self._state = EngineState.READY
+        self._change()
 
     async def wait_ready(self) -> EngineInfo:
-        if self._state is not EngineState.READY:
-            raise EngineUnavailable(f"the engine is {self._state}")
+        while self._state is not EngineState.READY:
+            if self._state in (EngineState.FAILED, EngineState.CLOSED):
+                raise EngineUnavailable(f"the engine is {self._state}")
+            await self._changed.wait()
         return self._info
 
     async def close(self) -> None:
@@ -113,6 +117,11 @@ class ScriptedClient:
         self._state, self._reason = state, reason
         self._crash.set()
         self._crash = asyncio.Event()
+        self._change()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationOutput]:
         if self._state is not EngineState.READY:

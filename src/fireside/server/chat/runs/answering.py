@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from fireside.assistant.text import TextChunk
 from fireside.assistant.text_model import TextModel
+from fireside.engine.client import EngineUnavailable
 from fireside.server.api.generation import text_options
 from fireside.server.api.schemas.generation import GenerationFields
 from fireside.server.chat.runs.live import Event
@@ -17,6 +19,7 @@ from fireside.server.chat.runs.thinking import BEGIN, Thinking
 from fireside.server.chat.schemas import Parameters
 from fireside.server.metrics import Metrics
 
+PATIENCE_SECONDS = 15.0  # with an engine that is being started again
 TEMPERATURE = 0.7  # where nobody says one: OpenAI's 1.0 makes small models ramble
 
 
@@ -46,6 +49,9 @@ async def write_answer(
         given["temperature"] = TEMPERATURE
     fields = GenerationFields.model_validate(given)
     options = text_options(fields, model, max_tokens=fitted.max_tokens or None, logprobs=None)
+    with suppress(TimeoutError, EngineUnavailable):  # which the engine says itself, with its reason, when it is asked
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await model.engine.wait_ready()
     thinking = Thinking() if BEGIN in model.tokenizer.added_tokens and not plan.continues else None
     last = TextChunk()
     chunks = model.generate(fitted.prompt, options, f"run-{plan.run_id}", prompt_ids=fitted.prompt_ids)
