@@ -208,6 +208,22 @@ async def test_an_error_is_a_message_that_can_be_tried_again(ada: Person, script
     assert prompts(script)[-1] == "<|im_start|>user\nHi\n\nHello?<|im_end|>\n<|im_start|>assistant\n"
 
 
+async def test_who_sees_less_than_there_is_asks_nothing_by_mistake(ada: Person) -> None:
+    conversation = await ada.converse()
+    question, answer = await ada.asked(conversation, "Hi", is_end=True)
+    ids = {"id": new_id()}
+    await ada.asked(conversation, "In another tab", answer["id"], is_end=True, **ids)
+    for parent in (None, answer["id"]):
+        body = {"content": "And here", "parent_id": parent, "is_end": True}
+        refused = await ada.post(f"conversations/{conversation}/messages", body, status=409)
+        assert refused["error"]["code"] == "gone_on"
+    again = await ada.ask(conversation, "In another tab", answer["id"], is_end=True, **ids)  # by who was not answered
+    assert again["message"]["id"] == ids["id"]
+    sibling = await ada.ask(conversation, "On purpose", answer["id"])
+    assert sibling["message"]["parent_id"] == answer["id"] and question["parent_id"] is None
+    assert len((await ada.get(f"conversations/{conversation}"))["messages"]) == 6
+
+
 async def test_a_request_that_is_sent_twice_is_carried_out_once(ada: Person, script: Scripted) -> None:
     conversation = await ada.converse()
     ids = {"id": new_id()}

@@ -60,7 +60,7 @@ async def send(
     """A question and the message that will answer it.
 
     Raises `ApiError`: 404 for a parent or model that is not there, 400 for a parent that is a question, 409 for one
-    that is still written, or for an id that is taken.
+    that is still written or no longer the end that the person took it for, or for an id that is taken.
     """
     if new.id is not None and (repeated := await _already_sent(session, conversation, new.id)) is not None:
         return repeated
@@ -72,6 +72,8 @@ async def send(
                 "parent_id", "is a question; what follows an answer, or nothing, can be asked", "invalid_value"
             )
         _check_written(parent)
+    if new.is_end and any(row.parent_id == new.parent_id for row in nodes.rows):
+        raise ApiError(409, "it has gone on elsewhere: load it again, and ask then", param="parent_id", code="gone_on")
     question = _add(
         session, conversation, parent_id=new.parent_id, role=Role.USER, content=new.content, id=new.id or new_id()
     )

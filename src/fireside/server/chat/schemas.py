@@ -153,6 +153,9 @@ class NewMessage(Answering):
         default=None, description="Made up by the client, so that a request sent twice is carried out once."
     )
     parent_id: Id | None = Field(default=None, description="The answer that this one follows; null at the beginning.")
+    is_end: bool = Field(
+        default=False, description="Nothing follows `parent_id` yet, as far as the person sees; if it does, refuse."
+    )
     content: Content
 
 
