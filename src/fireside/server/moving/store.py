@@ -207,6 +207,7 @@ async def _insert(
                 "parameters": message.parameters,
                 "finish_reason": message.finish_reason,
                 "usage": message.usage,
+                "earlier_writers": message.earlier_writers,
                 "is_copied": True,
             }
         )
