@@ -67,7 +67,8 @@ class Conversation(Numbered, Base):
     """The root of a tree of messages.
 
     model: None for the server's default. parameters: see `schemas.Parameters`. current_leaf_id: the message at the end
-    of the branch that was last looked at; no foreign key, since messages point here.
+    of the branch that was last looked at; no foreign key, since messages point here. is_arriving: an import has written
+    down a part of it, and nobody sees it before it is whole.
     """
 
     __tablename__ = "conversations"
@@ -83,6 +84,7 @@ class Conversation(Numbered, Base):
     current_leaf_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     pinned_at: Mapped[datetime | None]
     archived_at: Mapped[datetime | None]
+    is_arriving: Mapped[bool] = mapped_column(default=False)
 
 
 class Message(Numbered, Base):
