@@ -52,7 +52,7 @@ USUAL = [
     r"\operatorname*{arg\,min}_{\theta} \left\lVert y - X\theta \right\rVert_2^2",
     r"\left.\frac{dy}{dx}\right|_{x=0} \binom{n}{k} \overline{AB} \underbrace{a+b}_{n}",
     r"\sum_{i<n} a \implies \boxed{x = 42} \pmod{n}, \bigl( x \bigr)",
-    r"\mbox{speed} = 5\,\text{km/h}, 50\%, 90^\circ",
+    r"\mbox{speed} = 5\,\text{km/h}, 50\%, 90^\circ, \textcolor{red}{x}, \color{blue} y",
 ]
 
 

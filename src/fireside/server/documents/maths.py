@@ -69,7 +69,7 @@ class _Reader:
     """Reads tokens from left to right; each method gives what it has read as MathML."""
 
     def __init__(self, source: str, depth: int = 0) -> None:
-        self._tokens = [*(piece for piece in _TOKEN.findall(source) if piece[0] != "%"), _END]
+        self._tokens: list[str] = [*(piece for piece in _TOKEN.findall(source) if piece[0] != "%"), _END]
         self._place, self._depth, self._font = 0, depth, ""
 
     def until(self, *ends: str) -> str:
@@ -271,6 +271,10 @@ class _Reader:
 
     def _box(self, _: str) -> str:
         return _element("menclose", self._argument(), notation="box")
+
+    def _colored(self, _: str) -> str:
+        self._word()  # colours are not shown, as in the app
+        return self._argument()
 
     def _tag(self, name: str) -> str:
         """The numbers of equations are theirs who write; labels are nobody's."""

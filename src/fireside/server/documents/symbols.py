@@ -61,7 +61,8 @@ COMMANDS = {
     "frac": "_fraction", "dfrac": "_fraction", "tfrac": "_fraction", "cfrac": "_fraction", "binom": "_fraction",
     "dbinom": "_fraction", "tbinom": "_fraction", "sqrt": "_root", "left": "_fence", "middle": "_middle",
     "operatorname": "_name", "overset": "_over", "underset": "_over", "stackrel": "_over", "boxed": "_box",
-    "not": "_not", "tag": "_tag", "label": "_tag", "pmod": "_modulo", "begin": "_environment",
+    "not": "_not", "tag": "_tag", "label": "_tag", "pmod": "_modulo", "begin": "_environment", "color": "_colored",
+    "textcolor": "_colored",
 }  # fmt: skip
 _EQUATIONS = ("", "", "rl", "true")
 # Brackets, alignment of the columns, and whether all is laid out as in a line of its own.
