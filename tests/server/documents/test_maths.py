@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fireside.server.documents import maths
+from fireside.server.documents import markdown, maths
 from fireside.server.documents.markdown import to_html
 from fireside.server.documents.maths import to_mathml
 from fireside.server.documents.page import style
@@ -191,3 +191,10 @@ def test_what_it_may_write_is_what_is_let_through() -> None:
             assert all(f".{name}" in style() for name in node.get("class", "").split())
     made = to_html(f"$${USUAL[6]}$$")
     assert (to_mathml(USUAL[6], display=True) or "") in made  # sanitising takes nothing away
+
+
+def test_a_text_of_nothing_but_formulas_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markdown, "_MOST_DRAWN", 1_000)
+    html = to_html("$x$ " * 100)
+    assert 5 < html.count("<math") < 15 and html.count("<math") + html.count("<code") == 100
+    assert to_html("$x$").count("<math") == 1

@@ -31,7 +31,8 @@ _LANGUAGE = re.compile(r"[\w+#.-]+")
 _INLINE_MATH = re.compile(r"\$\$([^\n$]+?)\$\$|\$(?!\s)((?:\\.|[^\\$\n])+?)(?<!\s)\$(?![0-9])|\\\(([^\n]+?)\\\)")
 _END_OF_MATH = re.compile(r"\$\$|\\\]")
 _MAX_INLINE = 2_000  # characters of a formula within a line: looking for its end from every dollar must come to one
-_LONG = 30  # characters of one that may be wider than a phone
+_MOST_DRAWN = 2_000_000  # characters of MathML in one text, which is fourteen times as long as LaTeX, and a tree next
+_LONG = 60  # characters of one that may be wider than a phone
 
 _TAGS = {
     "a", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "ins",
@@ -148,18 +149,17 @@ def _cell(tokens: Sequence[Token], place: int, *_: Any) -> str:
     return f'<{token.tag} align="{align}">' if align in ("left", "right", "center") else f"<{token.tag}>"
 
 
-def _math(tokens: Sequence[Token], place: int, *_: Any) -> str:
+def _math(tokens: Sequence[Token], place: int, _: Any, env: dict[str, int]) -> str:
     """`content` is what was written, `info` the formula in it; none in a block whose end is missing."""
     token = tokens[place]
     is_block = token.type == "math_block"
-    made = maths.to_mathml(token.info, display=is_block) if token.info else None
+    is_drawn = token.info and env.setdefault("drawn", 0) < _MOST_DRAWN
+    made = maths.to_mathml(token.info, display=is_block) if is_drawn else None
     if made is None:
         source = escape(token.content)
-        return (
-            f'<pre class="math" tabindex="0" dir="ltr">{source}</pre>\n'
-            if is_block
-            else f'<code dir="ltr">{source}</code>'
-        )
+        whole = '<pre class="math" tabindex="0" dir="ltr">{}</pre>\n' if is_block else '<code dir="ltr">{}</code>'
+        return whole.format(source)
+    env["drawn"] += len(made)
     if is_block:
         return f'<div class="math" tabindex="0" dir="ltr">{made}</div>\n'
     return f'<span class="math" tabindex="0">{made}</span>' if len(token.info) > _LONG else made
