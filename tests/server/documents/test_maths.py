@@ -198,3 +198,8 @@ def test_a_text_of_nothing_but_formulas_does_not_fill_the_memory(monkeypatch: py
     html = to_html("$x$ " * 100)
     assert 5 < html.count("<math") < 15 and html.count("<math") + html.count("<code") == 100
     assert to_html("$x$").count("<math") == 1
+
+
+def test_only_formulas_as_long_as_a_phone_is_wide_scroll_by_themselves() -> None:
+    assert "<span" not in to_html(r"$\hat{\theta} = \operatorname*{arg\,min}_{\theta} \lVert y - X\theta \rVert_2^2$")
+    assert to_html(f"${'a + ' * 20} b$").startswith('<p><span class="math" tabindex="0"><math>')

@@ -32,7 +32,8 @@ _INLINE_MATH = re.compile(r"\$\$([^\n$]+?)\$\$|\$(?!\s)((?:\\.|[^\\$\n])+?)(?<!\
 _END_OF_MATH = re.compile(r"\$\$|\\\]")
 _MAX_INLINE = 2_000  # characters of a formula within a line: looking for its end from every dollar must come to one
 _MOST_DRAWN = 2_000_000  # characters of MathML in one text, which is fourteen times as long as LaTeX, and a tree next
-_LONG = 60  # characters of one that may be wider than a phone
+_LONG = 24  # signs of a formula in a line that may be wider than a phone
+_MARKUP = re.compile(r"<annotation.*|<[^>]*>", re.DOTALL)
 
 _TAGS = {
     "a", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "ins",
@@ -162,7 +163,7 @@ def _math(tokens: Sequence[Token], place: int, _: Any, env: dict[str, int]) -> s
     env["drawn"] += len(made)
     if is_block:
         return f'<div class="math" tabindex="0" dir="ltr">{made}</div>\n'
-    return f'<span class="math" tabindex="0">{made}</span>' if len(token.info) > _LONG else made
+    return f'<span class="math" tabindex="0">{made}</span>' if len(_MARKUP.sub("", made)) > _LONG else made
 
 
 def _inline_math(state: StateInline, silent: bool) -> bool:
