@@ -144,6 +144,13 @@ def test_attacks_are_text(attack: str) -> None:
             assert not {"href", "src", "xlink:href", "actiontype", "style", "id"} & set(attributes)
 
 
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_are_text_before_anything_is_sanitised(attack: str) -> None:
+    made = to_mathml(attack, display=True) or "<math></math>"
+    for node in ElementTree.fromstring(made).iter():  # which raises for what is not escaped
+        assert node.tag in maths.ELEMENTS and set(node.attrib) <= maths.ATTRIBUTES
+
+
 PIECES = (
     r"\text{ \frac \sqrt[ \left( \right) \begin{matrix} \end{matrix} \color{red} \not \hat \tag{ { } ^ _ & \\ $ ' x "
     r"1 < > \" <script> <img </mtext> &lt; \mathrm{ \operatorname{ [ ] \limits \mathbf \sum"
