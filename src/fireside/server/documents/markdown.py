@@ -1,8 +1,8 @@
 """Markdown as HTML on the server, for pages without script. It shows what the app's own rendering shows.
 
 What models write is hostile: their HTML becomes text, addresses other than web and mail lead nowhere, pictures of other
-hosts are links, and what comes out is sanitised once more by a library that knows nothing of Markdown. Formulas stay
-what was written, in LaTeX.
+hosts are links, and what comes out is sanitised once more by a library that knows nothing of Markdown. Formulas are
+what the app takes for formulas (tests/server/documents/formulas.json is both's table); `maths.py` makes MathML of them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from fireside.server.documents import maths
+
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_block import StateBlock
@@ -24,10 +26,14 @@ _HARMLESS_TAG = re.compile(r"<(?:br\s*/?|/?(?:sub|sup|kbd|mark|u|s|ins|small))>"
 _WEB_ADDRESS = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 _INLINE_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|avif);base64,", re.IGNORECASE)
 _LANGUAGE = re.compile(r"[\w+#.-]+")
-# As the app has it (web/src/lib/markdown/syntax.ts): no space inside dollars, no digit after them.
-_INLINE_MATH = re.compile(r"\$\$[^\n$]+?\$\$|\$(?!\s)(?:\\.|[^\\$\n])+?(?<!\s)\$(?!\d)|\\\([^\n]+?\\\)")
-_BLOCK_MATH = {"$$": "$$", "\\[": "\\]"}
-_MAX_MATH = 2_000  # characters of a formula within a line: looking for its end from every dollar must come to one
+# As the app has it (web/src/lib/markdown/syntax.ts): no space inside dollars, no digit after them; a block goes on to
+# its end or an empty line, whatever is in it.
+_INLINE_MATH = re.compile(r"\$\$([^\n$]+?)\$\$|\$(?!\s)((?:\\.|[^\\$\n])+?)(?<!\s)\$(?![0-9])|\\\(([^\n]+?)\\\)")
+_END_OF_MATH = re.compile(r"\$\$|\\\]")
+_MAX_INLINE = 2_000  # characters of a formula within a line: looking for its end from every dollar must come to one
+_MOST_DRAWN = 2_000_000  # characters of MathML in one text, which is fourteen times as long as LaTeX, and a tree next
+_LONG = 24  # signs of a formula in a line that may be wider than a phone
+_MARKUP = re.compile(r"<annotation.*|<[^>]*>", re.DOTALL)
 
 _TAGS = {
     "a", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "ins",
@@ -41,9 +47,10 @@ _ATTRIBUTES = {
     "img": {"src", "alt"},
     "ol": {"start"},
     "pre": {"tabindex", "dir", "class"},
+    "span": {"class", "tabindex"},
     "td": {"align"},
     "th": {"align"},
-}
+} | dict.fromkeys(maths.ELEMENTS, maths.ATTRIBUTES)
 
 
 def to_html(text: str) -> str:
@@ -53,7 +60,7 @@ def to_html(text: str) -> str:
     rendered = _parser().render(text)
     return nh3.clean(
         rendered,
-        tags=_TAGS,
+        tags=_TAGS | maths.ELEMENTS,
         attributes=_ATTRIBUTES,
         url_schemes={"http", "https", "mailto", "data"},
         link_rel=None,  # said by us already
@@ -143,43 +150,80 @@ def _cell(tokens: Sequence[Token], place: int, *_: Any) -> str:
     return f'<{token.tag} align="{align}">' if align in ("left", "right", "center") else f"<{token.tag}>"
 
 
-def _math(tokens: Sequence[Token], place: int, *_: Any) -> str:
+def _math(tokens: Sequence[Token], place: int, _: Any, env: dict[str, int]) -> str:
+    """`content` is what was written, `info` the formula in it; none in a block whose end is missing."""
     token = tokens[place]
-    if token.type == "math_block":
-        return f'<pre class="math" tabindex="0" dir="ltr">{escape(token.content)}</pre>\n'
-    return f'<code dir="ltr">{escape(token.content)}</code>'
+    is_block = token.type == "math_block"
+    is_drawn = token.info and env.setdefault("drawn", 0) < _MOST_DRAWN
+    made = maths.to_mathml(token.info, display=is_block) if is_drawn else None
+    if made is None:
+        source = escape(token.content)
+        whole = '<pre class="math" tabindex="0" dir="ltr">{}</pre>\n' if is_block else '<code dir="ltr">{}</code>'
+        return whole.format(source)
+    env["drawn"] += len(made)
+    if is_block:
+        return f'<div class="math" tabindex="0" dir="ltr">{made}</div>\n'
+    return f'<span class="math" tabindex="0">{made}</span>' if len(_MARKUP.sub("", made)) > _LONG else made
 
 
 def _inline_math(state: StateInline, silent: bool) -> bool:
     if state.src[state.pos] not in "$\\":
         return False
-    match = _INLINE_MATH.match(state.src, state.pos, min(state.posMax, state.pos + _MAX_MATH))
+    match = _INLINE_MATH.match(state.src, state.pos, min(state.posMax, state.pos + _MAX_INLINE))
     if match is None:
         return False
     if not silent:
-        state.push("math_inline", "", 0).content = match[0]
+        token = state.push("math_inline", "", 0)
+        token.content, token.info = match[0], match[match.lastindex or 0]
     state.pos = match.end()
     return True
 
 
 def _block_math(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """From a line that begins with the mark to the one that ends with it, if no empty line comes before."""
-    first = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
-    close = _BLOCK_MATH.get(first[:2])
-    if close is None or state.is_code_block(start):
+    """One after the other, and what stands behind the last one in its line as whatever that is."""
+    if not _begins_math(state, start):
         return False
-    line = start
-    text = first[2:]
-    while not text.rstrip().endswith(close):
-        line += 1
-        if line >= end or state.isEmpty(line) or state.sCount[line] < state.blkIndent:
-            return False
-        text = state.src[state.bMarks[line] : state.eMarks[line]]
     if silent:
         return True
+    has_rest = True
+    while has_rest and _begins_math(state, start):
+        start, has_rest = _take_math(state, start, end)
+    state.line = start
+    if has_rest:
+        for rule in state.md.block.ruler.getRules(""):
+            if rule(state, start, end, False):
+                break
+    return True
+
+
+def _begins_math(state: StateBlock, line: int) -> bool:
+    begin = state.bMarks[line] + state.tShift[line]
+    return state.sCount[line] <= state.blkIndent and state.src.startswith(("$$", "\\["), begin, state.eMarks[line])
+
+
+def _take_math(state: StateBlock, start: int, end: int) -> tuple[int, bool]:
+    """Returns the line that comes next, and whether it is the one that the formula ends in, from there on."""
+    line = start
+    begin = state.bMarks[start] + state.tShift[start]
+    after = begin + 2
+    while (found := _END_OF_MATH.search(state.src, after, state.eMarks[line])) is None:
+        if line + 1 >= end or state.isEmpty(line + 1) or state.sCount[line + 1] < state.blkIndent:
+            break
+        line += 1
+        after = state.bMarks[line] + state.tShift[line]
+    written = state.src[begin : state.eMarks[start]]
+    if line > start:
+        written += "\n" + state.getLines(start + 1, line + 1, state.blkIndent, False)
     token = state.push("math_block", "", 0)
     token.block = True
-    token.content = state.getLines(start, line + 1, state.blkIndent, False).strip()
     token.map = [start, line + 1]
-    state.line = line + 1
-    return True
+    if found is None:
+        token.content = written
+        return line + 1, False
+    token.content = written[: len(written) - (state.eMarks[line] - found.end())]
+    token.info = token.content[2:-2].strip()
+    rest = state.skipSpaces(found.end())
+    if rest >= state.eMarks[line]:
+        return line + 1, False
+    state.bMarks[line], state.tShift[line], state.sCount[line] = rest, 0, state.blkIndent
+    return line, True
