@@ -1903,6 +1903,11 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /**
+             * Earlier Models
+             * @description That had begun what `model` went on with; null for a person. Empty where one wrote all of it.
+             */
+            earlier_models: (string | null)[];
             error: components["schemas"]["MessageError"] | null;
             /**
              * Finish Reason
@@ -2101,6 +2106,12 @@ export interface components {
              * @description Made up by the client, so that a request sent twice is carried out once.
              */
             id?: string | null;
+            /**
+             * Is End
+             * @description Nothing follows `parent_id` yet, as far as the person sees; if it does, refuse.
+             * @default false
+             */
+            is_end: boolean;
             /** Model */
             model?: string | null;
             parameters?: components["schemas"]["Parameters"] | null;
