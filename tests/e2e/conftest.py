@@ -123,8 +123,9 @@ class Complaints:
         page.on("request", lambda request: self._check_address(request.url))
 
     def _note(self, text: str) -> None:
-        # A wrong password is answered with 401, and tests cut connections: browsers report both by themselves.
-        if "status of 401" not in text and not re.search("ERR_(CONNECTION_RESET|INTERNET_DISCONNECTED)", text):
+        # A wrong password is answered with 401, a question that came too late with 409, and tests cut connections:
+        # browsers report all of it by themselves.
+        if not re.search("status of (401|409)|ERR_(CONNECTION_RESET|INTERNET_DISCONNECTED)", text):
             self.said.append(text)
 
     def _check_address(self, url: str) -> None:

@@ -26,7 +26,7 @@ export const change = (id: string, values: ConversationChange) => patch<Conversa
 export const destroy = (id: string) => remove(`${ROOT}/${id}`);
 export const destroyAll = (ids: string[]) => post<{ deleted: number }>(`${ROOT}/delete`, { ids });
 
-export const ask = (id: string, question: { id: string; parent_id: string | null; content: string } & Answering) =>
+export const ask = (id: string, question: { id: string; parent_id: string | null; is_end: boolean; content: string } & Answering) =>
   post<Started>(`${ROOT}/${id}/messages`, question);
 export const regenerate = (message: string, how: Answering) => post<Started>(`/api/messages/${message}/regenerate`, how);
 export const edit = (message: string, content: string, run: boolean) =>

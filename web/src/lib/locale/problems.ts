@@ -18,6 +18,7 @@ export const PROBLEMS: Record<string, () => string> = {
   email_taken: m.error_email_taken,
   empty_upload: m.error_empty_upload,
   engine_unavailable: m.error_engine_unavailable,
+  gone_on: m.error_gone_on,
   host_not_allowed: m.error_foreign_page,
   import_running: m.error_import_running,
   internal_error: m.error_internal,

@@ -100,7 +100,7 @@ test('a new conversation pulls nobody back, and its parent is not taken from ano
   await made.come({ ...tree('n'), messages: undefined });
   await done;
   expect(shown()).toEqual(['b', '/c/b', 'b-q', 'b-a']);
-  expect(api.ask).toHaveBeenCalledWith('n', { id: 'id', parent_id: null, content: 'words' });
+  expect(api.ask).toHaveBeenCalledWith('n', { id: 'id', parent_id: null, is_end: true, content: 'words' });
   expect(onMade).not.toHaveBeenCalled();
 
   // In the settings it goes on, and they stay.

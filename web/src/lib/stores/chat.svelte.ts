@@ -8,6 +8,7 @@ import { splitFiles } from '../chat/attached';
 import { childrenOf, latestLeaf, pathTo } from '../chat/tree';
 import { forget } from '../offline/kept';
 import { newId } from '../util/ids';
+import { tabs } from '../util/tabs';
 import { Answer } from './answer.svelte';
 import { connection } from './connection.svelte';
 import { history } from './history.svelte';
@@ -103,14 +104,19 @@ export class Chat {
     if (this.isTemporary) return this.#sendTemporarily(content);
     const { signal } = this.#opening;
     const { path } = router;
-    const parent = this.path.findLast(({ role }) => role === 'assistant') ?? null;
+    const parent_id = this.path.findLast(({ role }) => role === 'assistant')?.id ?? null;
+    const is_end = !this.children.has(parent_id);
     const into = this.conversation ?? (await this.#make());
     if (!this.conversation && !signal.aborted) {
       onMade(into.id);
       this.conversation = into;
       if (router.path === path) router.go(`/c/${into.id}`, { replace: true });
     }
-    const started = await api.ask(into.id, { id, parent_id: parent?.id ?? null, content });
+    const started = await api.ask(into.id, { id, parent_id, is_end, content }).catch(async (error: unknown) => {
+      const hasGoneOn = error instanceof ApiError && error.code === 'gone_on'; // in another tab, or on another device
+      if (hasGoneOn && into.id === this.id) await this.reload();
+      throw error;
+    });
     const now = signal.aborted ? into : (this.conversation ?? into);
     const title = now.title || splitFiles(content).text.slice(0, TITLE_LENGTH);
     const sent = { ...now, title, updated_at: new Date().toISOString() };
@@ -209,6 +215,7 @@ export class Chat {
     if (last) this.leaf = last.id;
     if (answer?.status === 'running') this.#follow(answer);
     this.#keep();
+    if (!this.isTemporary) tabs.postMessage(null);
   }
 
   /** As it is now, for when the server cannot be reached. */

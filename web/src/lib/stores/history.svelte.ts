@@ -7,6 +7,8 @@ import type { Conversation, ConversationChange, Project } from '../api/types';
 const PINNED = { pinned: true, limit: 100 };
 const RECENT = { pinned: false, limit: 50 };
 
+const TOLD = ['title', 'updated_at', 'pinned_at', 'project_id'] as const;
+
 class History {
   pinned = $state.raw<Conversation[]>([]);
   recent = $state.raw<Conversation[]>([]);
@@ -63,6 +65,14 @@ class History {
       isListed && conversation.pinned_at ? insert(pinned, conversation) : pinned,
       isListed && !conversation.pinned_at ? insert(recent, conversation) : recent,
     );
+  }
+
+  /** One as the server has it, perhaps as it is known here already. */
+  hear(conversation: Conversation): void {
+    const known = [...this.pinned, ...this.recent].find(({ id }) => id === conversation.id);
+    const isSame = TOLD.every((field) => known?.[field] === conversation[field]);
+    const isOfOther = this.project !== null && conversation.project_id !== this.project;
+    if (known ? !isSame : !isOfOther) this.place(conversation);
   }
 
   retitle(id: string, title: string): void {
