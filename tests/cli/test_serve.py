@@ -164,12 +164,19 @@ def test_files_that_are_unusable_end_the_command_and_the_engine(tmp_path: Path) 
     assert result.stderr == "loading tiny …\nfireside: the tokenizer is of another planet\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_stop_it_while_it_starts(number: signal.Signals, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PREPARING.replace("SECONDS", "1"), "serve", "--port", "0"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path),
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "is_in_background"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)]
+)
+def test_signals_stop_it_while_it_starts(number: signal.Signals, is_in_background: bool, tmp_path: Path) -> None:
+    """In the background of a script as well, where shells let what they start ignore SIGINT."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN if is_in_background else signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PREPARING.replace("SECONDS", "1"), "serve", "--port", "0"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path),
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert process.stdout is not None
     assert process.stdout.readline() == "reading\n"
     process.send_signal(number)

@@ -152,6 +152,7 @@ def test_an_answer_outlives_its_model(empty_site: Site, new_page: Callable[..., 
     last(page).get_by_role("button", name="Continue").click()
     answered(page, "I am the second.")
     expect(last(page)).to_contain_text("Sentence 2 of")
+    expect(last(page)).to_contain_text("Written in turn by tiny, second.")
 
 
 def test_backups_are_made_downloaded_and_deleted(site: Site, page: Page) -> None:

@@ -45,7 +45,10 @@ _FILES = 8192
 
 def run_server(settings: Settings) -> None:
     """Serves until Ctrl-C or SIGTERM. Raises `FiresideError` if it cannot begin to."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways of being told to stop are one
+    # Both ways of being told to stop are one, from the beginning. What a script starts in the background ignores SIGINT
+    # until somebody asks for it, as uvicorn does later.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     _allow_many_files()
     with bind(settings.host, settings.port) as listener:  # first: a taken port is no reason to fetch and load a model

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -37,3 +38,10 @@ def library(app: FastAPI) -> ScriptedLibrary:
     found = context_of(app).served._library
     assert isinstance(found, ScriptedLibrary)
     return found
+
+
+@pytest.fixture
+def start(second: Scripted, migrated_database: str, tmp_path: Path) -> Callable[..., FastAPI]:
+    """One server after the other on the same home and database."""
+    where: dict[str, Any] = {"home": tmp_path, "database_url": migrated_database}
+    return lambda **how: scripted_app(Scripted(), **({"library": {"second": second}} | where | how))

@@ -1,4 +1,4 @@
-"""Models come and go while others answer."""
+"""Models that are loaded, made the default, remembered and unloaded."""
 
 from __future__ import annotations
 
@@ -23,53 +23,9 @@ from fireside.server.serving.tables import ServedModel
 from fireside.settings import Settings
 from tests.server.accounts.people import code_of, context_of, join, set_up, sign_in
 from tests.server.chat.people import Person
-from tests.server.scripted_app import Scripted, ScriptedLibrary, says, scripted_app
+from tests.server.scripted_app import Scripted, ScriptedLibrary
+from tests.server.serving.models_room import USER, do, load, says_of, served, states, until_it_is, view
 from tests.waiting import until
-
-USER = [{"role": "user", "content": "Hi"}]
-SLOW = says("A long answer, of many words. " * 4, delay=0.01)
-
-
-async def states(ada: httpx.AsyncClient) -> dict[str, str]:
-    return {item["name"]: item["state"] for item in (await ada.get("/api/admin/models")).json()["items"]}
-
-
-async def until_it_is(ada: httpx.AsyncClient, state: str, name: str = "second") -> None:
-    for _ in range(500):
-        if (await states(ada)).get(name) == state:
-            return
-        await asyncio.sleep(0.01)
-    raise TimeoutError
-
-
-async def view(ada: httpx.AsyncClient, name: str) -> dict[str, Any]:
-    items = (await ada.get("/api/admin/models")).json()["items"]
-    found: dict[str, Any] = next(item for item in items if item["name"] == name)
-    return found
-
-
-async def served(ada: httpx.AsyncClient) -> list[list[str]]:
-    """Everywhere where it is said which models there are."""
-    programs = [model["id"] for model in (await ada.get("/v1/models")).json()["data"]]
-    app = [model["id"] for model in (await ada.get("/api/models")).json()["items"]]
-    health = [model["name"] for model in (await ada.get("/api/admin/health")).json()["models"]]
-    text = (await ada.get("/metrics")).text
-    metrics = [name for name in ("tiny", "second") if f'fireside_engine_running{{model="{name}"}}' in text]
-    return [programs, app, health, metrics]
-
-
-async def do(ada: httpx.AsyncClient, action: str, name: str = "second", **body: Any) -> httpx.Response:
-    return await ada.post(f"/api/admin/models/{name}/{action}", json=body)
-
-
-async def load(ada: httpx.AsyncClient, name: str = "second") -> None:
-    response = await do(ada, "load", name)
-    assert response.status_code == 202, response.text
-
-
-async def says_of(ada: httpx.AsyncClient, model: str) -> str:
-    answer = (await ada.post("/v1/chat/completions", json={"model": model, "messages": USER})).json()
-    return str(answer["choices"][0]["message"]["content"])
 
 
 async def test_a_model_is_loaded_and_unloaded(ada: httpx.AsyncClient) -> None:
@@ -109,13 +65,6 @@ async def test_what_cannot_be_done(ada: httpx.AsyncClient, library: ScriptedLibr
     assert (await view(ada, "broken"))["reason"] == "broken/model.gguf ends too early"
     response = await do(ada, "load", "broken")
     assert code_of(response) == (409, "model_damaged") and "ends too early" in response.text
-
-
-@pytest.fixture
-def start(second: Scripted, migrated_database: str, tmp_path: Path) -> Callable[..., FastAPI]:
-    """One server after the other on the same home and database."""
-    where: dict[str, Any] = {"home": tmp_path, "database_url": migrated_database}
-    return lambda **how: scripted_app(Scripted(), **({"library": {"second": second}} | where | how))
 
 
 async def test_another_default(ada: httpx.AsyncClient, app: FastAPI) -> None:
@@ -237,93 +186,6 @@ async def test_a_failed_one_is_started_again(ada: httpx.AsyncClient, app: FastAP
     assert code_of(await do(ada, "restart", "tiny")) == (404, "model_not_found")  # whose files are not there
 
 
-@pytest.fixture
-async def writing(ada: httpx.AsyncClient, app: FastAPI, second: Scripted) -> dict[str, Any]:
-    """What was started: an answer in the app that the second model is writing."""
-    second.answer = SLOW
-    await load(ada)
-    person = Person(ada)
-    conversation = await person.converse(model="second", title="Mine")  # so that no title is written
-    started = await person.ask(conversation, "Tell me")
-    client = context_of(app).models.get("second").engine
-    await until(lambda: client.stats.generated_tokens > 20, 5)
-    return {"person": person, "conversation": conversation, **started}
-
-
-async def test_unloading_asks_while_answers_are_written(
-    ada: httpx.AsyncClient, writing: dict[str, Any], library: ScriptedLibrary
-) -> None:
-    assert (await view(ada, "second"))["answering"] == 1
-    response = await do(ada, "unload")
-    assert code_of(response) == (409, "answers_running") and "1 answers" in response.text
-    assert (await do(ada, "unload", when="finished")).status_code == 202
-    assert (await states(ada))["second"] == "unloading"
-    assert await served(ada) == [["tiny"]] * 4  # nobody gets it any more
-    assert code_of(await do(ada, "load")) == (409, "unloading")
-    person: Person = writing["person"]
-    await person.events(writing["run"]["id"])
-    answer = await person.message(writing["conversation"], writing["answer"]["id"])
-    assert (answer["status"], answer["content"]) == ("complete", "A long answer, of many words. " * 4)
-    await until(lambda: library.opened["second"].state is EngineState.CLOSED, 5)
-    await until_it_is(ada, "available")
-
-
-@pytest.mark.parametrize("first", ["now", "finished"])
-async def test_an_answer_is_interrupted_and_another_model_continues_it(
-    ada: httpx.AsyncClient, writing: dict[str, Any], library: ScriptedLibrary, script: Scripted, first: str
-) -> None:
-    assert (await do(ada, "unload", when=first)).status_code == 202
-    if first == "finished":  # that takes too long
-        assert (await do(ada, "unload", when="now")).status_code == 202
-    person: Person = writing["person"]
-    events = await person.events(writing["run"]["id"])
-    assert events[-1][1]["status"] == "interrupted"
-    answer = await person.message(writing["conversation"], writing["answer"]["id"])
-    assert answer["status"] == "interrupted" and answer["content"].startswith("A long answer")
-    assert answer["error"]["code"] == "model_unloaded" and "another can continue it" in answer["error"]["message"]
-    await until(lambda: library.opened["second"].state is EngineState.CLOSED, 5)
-    script.answer = says("That is all.")
-    started = await person.post(f"messages/{answer['id']}/continue")
-    await person.events(started["run"]["id"])
-    continued = await person.message(writing["conversation"], answer["id"])
-    assert (continued["status"], continued["model"]) == ("complete", "tiny")
-    assert continued["content"] == answer["content"] + "That is all."
-
-
-async def test_programs_that_stream_are_told(ada: httpx.AsyncClient, app: FastAPI, second: Scripted) -> None:
-    second.answer = SLOW
-    await load(ada)
-    body = {"model": "second", "messages": USER, "stream": True}
-    asking = asyncio.create_task(ada.post("/v1/chat/completions", json=body))
-    client = context_of(app).models.get("second").engine
-    await until(lambda: client.stats.generated_tokens > 20, 5)
-    assert code_of(await do(ada, "unload")) == (409, "answers_running")
-    assert (await do(ada, "unload", when="now")).status_code == 202
-    response = await asking
-    assert "engine_unavailable" in response.text
-
-
-async def test_models_come_and_go_while_many_ask(ada: httpx.AsyncClient, app: FastAPI, second: Scripted) -> None:
-    """Every request ends in an answer or a refusal that says why, and nothing is left behind."""
-    second.answer = says("I am the second, at length. " * 3, delay=0.001)
-
-    async def ask(number: int) -> tuple[int, str | None]:
-        await asyncio.sleep(number * 0.004)
-        return code_of(await ada.post("/v1/chat/completions", json={"model": "second", "messages": USER}))
-
-    asked = [asyncio.create_task(ask(number)) for number in range(60)]
-    for _ in range(6):
-        assert (await do(ada, "load")).status_code in (202, 409)  # it may still be going
-        await asyncio.sleep(0.02)
-        assert (await do(ada, "unload", when="now")).status_code in (202, 404)
-        await asyncio.sleep(0.02)
-    answers = await asyncio.gather(*asked)
-    assert set(answers) <= {(200, None), (404, "model_not_found"), (503, "engine_unavailable")}
-    await until_it_is(ada, "available")
-    assert context_of(app).served._leaving == {}
-    assert await says_of(ada, "tiny") == "Hello there."
-
-
 async def test_parameters_hold_where_nobody_says_otherwise(
     ada: httpx.AsyncClient, app: FastAPI, script: Scripted
 ) -> None:
@@ -353,26 +215,6 @@ async def test_parameters_hold_where_nobody_says_otherwise(
         assert response.status_code == 400, wrong
     assert (await ada.patch("/api/admin/models/tiny", json={"parameters": {}})).status_code == 200
     assert set((await view(ada, "tiny"))["parameters"].values()) == {None}
-
-
-async def test_a_server_that_ends_interrupts_what_a_leaving_model_writes(
-    start: Callable[..., FastAPI], second: Scripted
-) -> None:
-    second.answer = says("A long answer, of many words. " * 20, delay=0.01)
-    app = start()
-    async with app.router.lifespan_context(app):
-        ada = await set_up(app)
-        await load(ada)
-        person = Person(ada)
-        conversation = await person.converse(model="second", title="Mine")
-        started = await person.ask(conversation, "Tell me")
-        await until(lambda: context_of(app).models.get("second").engine.stats.generated_tokens > 20, 5)
-        assert (await do(ada, "unload", when="finished")).status_code == 202
-    app = start()
-    async with app.router.lifespan_context(app):
-        answer = await Person(await sign_in(app, "Ada")).message(conversation, started["answer"]["id"])
-    assert (answer["status"], answer["error"]["code"]) == ("interrupted", "interrupted")
-    assert answer["content"].startswith("A long answer")
 
 
 @pytest.mark.parametrize("is_here", [True, False])
@@ -412,24 +254,6 @@ async def test_one_that_could_not_be_restored_is_tried_again_or_given_up(
         assert context_of(app).models.parameters == ({"second": {"top_p": 0.5}} if is_here else {})
 
 
-async def test_a_restart_that_cannot_be_leaves_the_model_as_it_is(
-    ada: httpx.AsyncClient, writing: dict[str, Any], library: ScriptedLibrary
-) -> None:
-    old = library.opened["second"]
-    assert code_of(await do(ada, "restart")) == (409, "answers_running")
-    library.free = -1_000_001  # with its own gigabyte, there is room for its weights and not for a cache
-    assert code_of(await do(ada, "restart", when="now")) == (409, "not_enough_memory")
-    script = library.scripts.pop("second")
-    assert code_of(await do(ada, "restart", when="now")) == (404, "model_not_found")
-    assert old.state is EngineState.READY and (await view(ada, "second"))["answering"] == 1
-    library.scripts["second"] = script
-    library.free = 20_480_000
-    assert (await do(ada, "restart", when="now")).status_code == 202
-    assert (old.state, library.opened["second"].state) == (EngineState.CLOSED, EngineState.READY)
-    events = await writing["person"].events(writing["run"]["id"])
-    assert events[-1][1]["status"] == "interrupted"
-
-
 async def test_a_cache_that_the_settings_size_is_what_it_needs(
     ada: httpx.AsyncClient, library: ScriptedLibrary
 ) -> None:
@@ -440,36 +264,6 @@ async def test_a_cache_that_the_settings_size_is_what_it_needs(
     await load(ada)
     library.opened["second"]._state = EngineState.STARTING
     assert (await ada.get("/api/admin/models")).json()["free_bytes"] == 0
-
-
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("chat/completions", {"messages": USER, "n": 2}),
-        ("completions", {"prompt": ["Hi", "Ho"], "echo": True, "max_tokens": 5}),
-    ],
-)
-async def test_an_answer_counts_from_its_request_on(
-    ada: httpx.AsyncClient, app: FastAPI, path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await load(ada)
-    model = context_of(app).models.get("second")
-    encode, may_go_on, is_asked = model.encode, asyncio.Event(), asyncio.Event()
-
-    async def slowly(*args: Any, **options: Any) -> Any:
-        is_asked.set()
-        await may_go_on.wait()
-        return await encode(*args, **options)
-
-    monkeypatch.setattr(model, "encode", slowly)
-    asking = asyncio.create_task(ada.post(f"/v1/{path}", json={"model": "second", **body}))
-    await is_asked.wait()
-    assert code_of(await do(ada, "unload")) == (409, "answers_running")
-    assert (await do(ada, "unload", when="finished")).status_code == 202
-    may_go_on.set()
-    response = await asking
-    assert response.status_code == 200, response.text
-    await until_it_is(ada, "available")
 
 
 async def test_files_are_read_in_threads(

@@ -25,7 +25,11 @@ from fireside.server.db.base import now
 from fireside.server.errors import ApiError, invalid
 from fireside.server.paging import Page, PageRequest
 
-_OWN = select(Conversation).where(Conversation.id == bindparam("id"), Conversation.user_id == bindparam("user_id"))
+_OWN = select(Conversation).where(
+    Conversation.id == bindparam("id"),
+    Conversation.user_id == bindparam("user_id"),
+    Conversation.is_arriving.is_(False),
+)
 
 
 def not_found(what: str) -> ApiError:
@@ -68,7 +72,7 @@ async def list_page(
     pinned: bool | None = None,
 ) -> Page[ConversationItem]:
     """The person's conversations, what was written to last first. Raises `ApiError` 400 for a cursor that is none."""
-    statement = select(Conversation).where(Conversation.user_id == user_id)
+    statement = select(Conversation).where(Conversation.user_id == user_id, Conversation.is_arriving.is_(False))
     if project_id is not None:
         statement = statement.where(Conversation.project_id == project_id)
     if archived is not None:

@@ -13,14 +13,16 @@ from sqlalchemy.orm import undefer
 from fireside.assistant.text_model import TextModel
 from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations
+from fireside.server.chat.choice import chosen, drawing
 from fireside.server.chat.conversations import not_found
-from fireside.server.chat.instructions import models_own, system_of
-from fireside.server.chat.runs.answering import TEMPERATURE, sampled_by
+from fireside.server.chat.instructions import system_of
+from fireside.server.chat.runs.answering import sampled_by
 from fireside.server.chat.runs.plan import Plan, Turn
 from fireside.server.chat.runs.titles import first_words
 from fireside.server.chat.schemas import Answering, Edit, NewMessage, Parameters
 from fireside.server.chat.tables import Conversation, Message, Role, Run, Status
 from fireside.server.chat.tree import path_to
+from fireside.server.chat.writers import writers_before
 from fireside.server.db.base import new_id, now
 from fireside.server.errors import ApiError, invalid
 from fireside.server.registry import ModelRegistry
@@ -97,14 +99,13 @@ async def answer_again(
 ) -> list[Begun]:
     """More answers to the same question, beside the one given. Raises `ApiError` as `send` does.
 
-    One model alone is asked for something else than it said already: where nobody chose how and its authors want the
-    likeliest words, it draws.
+    One model alone is asked for something else than it said already.
     """
     conversation, message = await find(session, user, message_id)
     if message.role != Role.ASSISTANT:
         raise _wrong_role("only an answer can be given again; edit the question instead")
-    if len({_chosen(conversation, how, models)[0].name for how in hows}) == 1:
-        hows = [_drawing(conversation, how, models) for how in hows]
+    if len({chosen(conversation, how, models)[0].name for how in hows}) == 1:
+        hows = [drawing(conversation, how, models) for how in hows]
     nodes = await _nodes(session, conversation)
     turns = nodes.turns_to(message.parent_id)
     return [
@@ -145,7 +146,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     continues = bool(message.content)
     if continues:
         turns.append(Turn(Role.ASSISTANT, message.content))
-    model, parameters = _chosen(conversation, how, models)
+    model, parameters = chosen(conversation, how, models)
     system = await system_of(session, user, conversation, parameters)
     run = _add_run(session, user, conversation, message, new_id())
     taken = await session.execute(
@@ -159,6 +160,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
             model=model.name,
             model_version=model.version,
             parameters=sampled_by(parameters, model),
+            earlier_writers=writers_before(message, model),
             run_id=run.id,
             system=system if not continues or message.system == system else None,
         )
@@ -170,8 +172,7 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     conversation.current_leaf_id = conversation.current_leaf_id or message.id
     conversation.updated_at = now()
     await session.flush()
-    plan = _plan(user, conversation, message, run, turns, model, parameters, system, continues=continues)
-    plan = replace(plan, left_out=message.left_out)
+    plan = _plan(run, turns, model, parameters, system, continues=continues, left_out=message.left_out)
     return Begun(answer=message, run=run, plan=plan)
 
 
@@ -215,7 +216,7 @@ async def _answer(
     *,
     is_blind: bool = False,
 ) -> Begun:
-    model, parameters = _chosen(conversation, how, models)
+    model, parameters = chosen(conversation, how, models)
     system = await system_of(session, user, conversation, parameters)
     run_id = new_id()
     answer = _add(
@@ -236,9 +237,7 @@ async def _answer(
     conversation.current_leaf_id = answer.id
     conversation.updated_at = now()
     await session.flush()
-    plan = _plan(user, conversation, answer, run, turns, model, parameters, system)
-    plan = replace(plan, is_blind=is_blind)
-    return Begun(answer=answer, run=run, plan=plan)
+    return Begun(answer=answer, run=run, plan=_plan(run, turns, model, parameters, system, is_blind=is_blind))
 
 
 def _add(session: AsyncSession, conversation: Conversation, **values: Any) -> Message:
@@ -260,50 +259,18 @@ def _add_run(session: AsyncSession, user: User, conversation: Conversation, mess
     return run
 
 
-def _plan(
-    user: User,
-    conversation: Conversation,
-    message: Message,
-    run: Run,
-    turns: Sequence[Turn],
-    model: TextModel,
-    parameters: Parameters,
-    system: str,
-    *,
-    continues: bool = False,
-) -> Plan:
+def _plan(run: Run, turns: Sequence[Turn], model: TextModel, parameters: Parameters, system: str, **more: Any) -> Plan:
     return Plan(
         run_id=run.id,
-        user_id=user.id,
-        conversation_id=conversation.id,
-        message_id=message.id,
+        user_id=run.user_id,
+        conversation_id=run.conversation_id,
+        message_id=run.message_id,
         model=model.name,
         turns=turns,
         system=system,
         parameters=parameters,
-        continues=continues,
+        **more,
     )
-
-
-def _chosen(conversation: Conversation, how: Answering, models: ModelRegistry) -> tuple[TextModel, Parameters]:
-    """Raises `ApiError` 404 for an unknown model; a conversation whose own is gone goes on with the default."""
-    own = conversation.model
-    if how.model is not None:
-        model = models.get(how.model)
-    else:
-        model = models.get(own) if own is not None and models.knows(own) else models.default
-    parameters = Parameters.model_validate(conversation.parameters)
-    if how.parameters is not None:
-        parameters = how.parameters.over(parameters)
-    return model, parameters.over(models_own(models, model.name))
-
-
-def _drawing(conversation: Conversation, how: Answering, models: ModelRegistry) -> Answering:
-    model, chosen = _chosen(conversation, how, models)
-    if chosen.temperature is not None or chosen.seed is not None or model.defaults.temperature != 0:
-        return how
-    drawn = Parameters(temperature=TEMPERATURE)
-    return Answering(model=how.model, parameters=drawn.over(how.parameters or Parameters()))
 
 
 def _check_written(message: Any) -> None:

@@ -62,6 +62,9 @@ class MessageOut(FromRow):
     status: StatusName
     error: MessageError | None
     model: str | None
+    earlier_models: list[str | None] = Field(
+        description="That had begun what `model` went on with; null for a person. Empty where one wrote all of it."
+    )
     parameters: dict[str, Any] | None
     finish_reason: str | None = Field(description='"length": the answer was cut, and can be continued.')
     usage: dict[str, Any] | None

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fireside.server.db.base import ID_LENGTH, Base, Identified, UtcDateTime, new_id, now
@@ -67,7 +67,8 @@ class Conversation(Numbered, Base):
     """The root of a tree of messages.
 
     model: None for the server's default. parameters: see `schemas.Parameters`. current_leaf_id: the message at the end
-    of the branch that was last looked at; no foreign key, since messages point here.
+    of the branch that was last looked at; no foreign key, since messages point here. is_arriving: an import has written
+    down a part of it, and nobody sees it before it is whole.
     """
 
     __tablename__ = "conversations"
@@ -83,6 +84,7 @@ class Conversation(Numbered, Base):
     current_leaf_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     pinned_at: Mapped[datetime | None]
     archived_at: Mapped[datetime | None]
+    is_arriving: Mapped[bool] = mapped_column(default=False)
 
 
 class Message(Numbered, Base):
@@ -93,7 +95,9 @@ class Message(Numbered, Base):
     weights that wrote it. is_blind: it is being compared, and nobody is told which model wrote it. system, left_out:
     the system prompt that an answer was given to, and how many of the oldest messages its model was not shown; None
     where that is not known of all of it. is_copied: it was not written here, but came with a shared link or an import
-    (or is one that did, in other words), and may be somebody else's.
+    (or is one that did, in other words), and may be somebody else's. earlier_writers: where another model went on with
+    what one had begun, those before it (model, weights, parameters, finish_reason), each with the `end` of its text in
+    `content`; None where one wrote all of it.
     """
 
     __tablename__ = "messages"
@@ -116,6 +120,17 @@ class Message(Numbered, Base):
     system: Mapped[str | None] = mapped_column(Text, deferred=True)  # long, and read for exports alone
     left_out: Mapped[int | None]
     is_copied: Mapped[bool] = mapped_column(default=False)
+    earlier_writers: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+
+    @property
+    def earlier_models(self) -> list[str | None]:
+        """Of `earlier_writers`. What is being compared has none."""
+        return [writer["model"] for writer in self.earlier_writers or ()]
+
+    @property
+    def told_models(self) -> str:
+        """All that wrote it, for people to read."""
+        return ", ".join(model for model in (*self.earlier_models, self.told_model) if model)
 
     @property
     def told_model(self) -> str | None:

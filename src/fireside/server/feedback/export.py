@@ -79,7 +79,7 @@ async def _judged(session: AsyncSession, record: Feedback, weak: bool) -> _Judge
     columns = (
         Message.id, Message.parent_id, Message.content, Message.status, Message.model, Message.model_version,
         Message.parameters, Message.finish_reason, Message.is_blind, Message.system, Message.left_out,
-        Message.is_copied, Message.created_at, Run.finished_at,
+        Message.is_copied, Message.created_at, Message.earlier_writers, Run.finished_at,
     )  # fmt: skip
     wanted = [record.message_id] + ([record.other_id] if record.other_id else [])
     found = select(*columns).outerjoin(Run, Run.id == Message.run_id).where(Message.id.in_(wanted))
@@ -225,13 +225,18 @@ def _answer(row: Row[Any]) -> dict[str, str]:
 
 
 def _origin(row: Row[Any]) -> dict[str, Any]:
-    """Who wrote it; without a model, a person."""
-    return {
-        "message": row.id,
+    """Who wrote it; without a model, a person. What several wrote is no single one's: they are its `writers`, in turn,
+    each with the end of its text in characters."""
+    last = {
         "model": row.model,
         "model_version": row.model_version,
         "parameters": row.parameters if row.model else None,
     }
+    if row.earlier_writers is None:
+        return {"message": row.id, **last}
+    writers = [{name: writer[name] for name in (*last, "end")} for writer in row.earlier_writers]
+    writers.append(last | {"end": len(row.content)})
+    return {"message": row.id, **dict.fromkeys(last), "writers": writers}
 
 
 def _provenance(record: Feedback, person: str | None, judged: _Judged, shown: _Shown) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -19,22 +20,29 @@ _Weights = tuple[str, str | None]  # name and version
 
 async def leaderboard(session: AsyncSession) -> Leaderboard:
     """Of weights, and not of names: a model that was trained further is another one. A model compared with itself wins
-    and loses nothing, nor does one that was stopped or failed. What was written elsewhere may claim any name."""
+    and loses nothing, nor does one that was stopped or failed. What was written elsewhere may claim any name.
+
+    A vote is of what the first writer wrote: nobody goes on with an answer before it. A thumb of what several wrote may
+    mean any of them, and counts for none.
+    """
     left, right = aliased(Message), aliased(Message)
-    sides = (left.model, left.model_version, right.model, right.model_version)
-    votes = (
-        select(*sides, Feedback.verdict, func.count())
+    sides = [*_compared(left, "left"), *_compared(right, "right")]
+    cast = (
+        select(*sides, Feedback.verdict)
         .join(left, left.id == Feedback.message_id)
         .join(right, right.id == Feedback.other_id)
         .where(Feedback.kind == Kind.COMPARISON, Feedback.verdict.is_not(None))
-        .where(left.status == Status.COMPLETE, right.status == Status.COMPLETE)
-        .group_by(*sides, Feedback.verdict)
+        .where(_was_complete(left), _was_complete(right))
+        .subquery()
     )
+    counted: list[ColumnElement[Any]] = [*cast.c, func.count()]
+    votes = select(*counted).group_by(*cast.c)
     rated = (Message.model, Message.model_version, Feedback.verdict)
     thumbs = (
         select(*rated, func.count())
         .join(Message, Message.id == Feedback.message_id)
         .where(Feedback.kind == Kind.RATING, Message.model.is_not(None), Message.is_copied.is_(False))
+        .where(Message.earlier_writers.is_(None))
         .group_by(*rated)
     )
     exportable = select(func.count()).select_from(Feedback).where(Feedback.consent)
@@ -47,6 +55,27 @@ async def leaderboard(session: AsyncSession) -> Leaderboard:
         [((a, b), verdict, n) for a, b, verdict, n in await session.execute(thumbs) if a and verdict],
         await session.scalar(exportable) or 0,
     )
+
+
+def _compared(answer: type[Message], side: str) -> list[ColumnElement[Any]]:
+    """Name and version of what wrote it until the vote."""
+    return [
+        case((answer.earlier_writers.is_(None), getattr(answer, name)), else_=_first(answer, name)).label(
+            f"{side}_{name}"
+        )
+        for name in ("model", "model_version")
+    ]
+
+
+def _was_complete(answer: type[Message]) -> ColumnElement[bool]:
+    """At the vote, as far as is known: of what the same model went on with, how it ended is."""
+    is_complete = and_(answer.earlier_writers.is_(None), answer.status == Status.COMPLETE)
+    return or_(is_complete, _first(answer, "finish_reason").is_not(None))
+
+
+def _first(answer: type[Message], field: str) -> ColumnElement[Any]:
+    value: ColumnElement[Any] = answer.earlier_writers[(0, field)].as_string()
+    return value
 
 
 def standings(

@@ -83,7 +83,7 @@ async def _conversations(database: Database, user: User, words: Words) -> AsyncI
     while True:
         wanted = (
             select(Conversation.number, Conversation.id)
-            .where(Conversation.user_id == user.id, Conversation.number > last)
+            .where(Conversation.user_id == user.id, Conversation.is_arriving.is_(False), Conversation.number > last)
             .order_by(Conversation.number)
             .limit(_AT_ONCE)
         )

@@ -40,9 +40,8 @@ def to_markdown(words: Words, conversation: Conversation, path: Sequence[Message
         if not message.content and not (reasoning and message.reasoning):
             continue
         name = words.question if message.role == "user" else words.answer
-        parts.append(
-            f"## {name}" + (f" ({message.told_model})" if message.told_model and message.role != "user" else "")
-        )
+        models = message.told_models if message.role != "user" else ""
+        parts.append(f"## {name}" + (f" ({models})" if models else ""))
         if reasoning and message.reasoning:
             parts.append("\n".join(f"> {line}".rstrip() for line in message.reasoning.splitlines()))
         parts.append(message.content)
@@ -56,7 +55,7 @@ def to_page(words: Words, conversation: Conversation, path: Sequence[Message], *
             role=message.role,
             content=message.content,
             reasoning=message.reasoning if reasoning else None,
-            model=message.told_model,
+            model=message.told_models,
         )
         for message in path
         if message.content

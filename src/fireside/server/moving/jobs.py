@@ -24,6 +24,7 @@ from fireside.server.moving.json_stream import Stopped
 from fireside.server.moving.parsed import Conversation, Reason, Skipped
 from fireside.server.moving.portions import store_all
 from fireside.server.moving.schemas import ImportOut, ImportReport, SkippedOut
+from fireside.server.moving.store import remove_unfinished
 from fireside.server.moving.tables import Import
 from fireside.settings import Settings
 
@@ -92,6 +93,7 @@ class Importer:
             await session.execute(
                 update(Import).where(Import.status == "running").values(status="interrupted", finished_at=now())
             )
+            await remove_unfinished(session)
 
     async def close(self) -> None:
         self._is_closing = True

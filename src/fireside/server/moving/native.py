@@ -4,7 +4,7 @@
      "conversation": {"id", "created_at", "updated_at", "title", "has_own_title", "model", "parameters",
                       "current_leaf_id", "pinned", "archived", "project": {"name", "instructions"} or null,
                       "messages": [{"id", "created_at", "parent_id", "role", "content", "reasoning", "status", "error",
-                                    "model", "parameters", "finish_reason", "usage"}, ...]}}
+                                    "model", "parameters", "finish_reason", "usage", "earlier_writers"}, ...]}}
 
 Times are RFC 3339 in UTC, messages stand behind their parents. Readers take what they know and leave the rest;
 `version` goes up when a reader of the one before would misunderstand.
@@ -27,6 +27,7 @@ FORMAT = "fireside.conversation"
 VERSION = 1
 
 _STATUSES = frozenset(tables.Status)
+_MAX_WRITERS = 100  # of one message
 _MAX_DEPTH = 8  # of a message's parameters, usage and error
 _FIELDS = ("id", "created_at", "parent_id", "role", "content", "reasoning", "status", "error", "model", "parameters")
 
@@ -52,7 +53,7 @@ def dump(
             "archived": conversation.archived_at is not None,
             "project": project and {"name": project.name, "instructions": project.instructions},
             "messages": [
-                {name: getattr(message, name) for name in (*_FIELDS, "finish_reason")}
+                {name: getattr(message, name) for name in (*_FIELDS, "finish_reason", "earlier_writers")}
                 | {"model": message.told_model, "usage": message.told_usage, "parameters": message.told_parameters}
                 for message in messages
             ],
@@ -113,11 +114,12 @@ def _message(key: str, message: dict[str, Any], notes: Notes) -> Message | None:
     if status not in _STATUSES:
         status = "complete"
     error = _object(message.get("error"))
+    content = notes.text(message.get("content"))
     return Message(
         source_id=name,
         parent=None,
         role=role,
-        content=notes.text(message.get("content")),
+        content=content,
         reasoning=notes.text(message["reasoning"]) if isinstance(message.get("reasoning"), str) else None,
         created_at=notes.time(message.get("created_at")),
         status="interrupted" if status == "running" else status,  # nobody writes on there
@@ -126,7 +128,20 @@ def _message(key: str, message: dict[str, Any], notes: Notes) -> Message | None:
         error=error if error and isinstance(error.get("message"), str) else None,
         parameters=_object(message.get("parameters")),
         usage=_object(message.get("usage")),
+        earlier_writers=_writers(message.get("earlier_writers"), len(content)),
     )
+
+
+def _writers(value: object, length: int) -> list[dict[str, Any]] | None:
+    """Those whose text ends behind that of the one before, within the message."""
+    writers: list[dict[str, Any]] = []
+    for given in map(mapping, sequence(value)[:_MAX_WRITERS]):
+        end = given.get("end")
+        if isinstance(end, int) and (writers[-1]["end"] if writers else 0) < end <= length:
+            lengths = {"model": 512, "model_version": 64, "finish_reason": 16}
+            texts = {name: Notes().text(given.get(name), longest) or None for name, longest in lengths.items()}
+            writers.append({**texts, "parameters": _object(given.get("parameters")), "end": end})
+    return writers or None
 
 
 def _object(value: object) -> dict[str, Any] | None:

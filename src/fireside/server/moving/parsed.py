@@ -85,6 +85,7 @@ class Message:
     error: dict[str, Any] | None = None
     parameters: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
+    earlier_writers: list[dict[str, Any]] | None = None
     pieces: tuple[str, ...] = ()
 
 

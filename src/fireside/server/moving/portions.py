@@ -6,12 +6,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from fireside.server.db.database import Database
 from fireside.server.db.trouble import is_for_good, may_pass
 from fireside.server.moving.parsed import Conversation, Message
-from fireside.server.moving.store import Stored, remove, store
+from fireside.server.moving.store import Stored, length, remove, store
 
 _CHARACTERS = 250_000  # in one transaction, if one message has not more
 _MESSAGES = 500
@@ -21,16 +20,19 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between attempts
 
 
 async def store_all(database: Database, user_id: str, given: Conversation, check: Callable[[], None]) -> Stored:
-    """All of it; or, of a new one that is refused for good, nothing. Raises what the last attempt raised.
+    """All of it. Raises what the last attempt raised; of a new conversation nobody sees anything then, nor where this
+    server dies before its last portion. It goes on where it was if it comes again, and is removed at the next start;
+    one that is refused for good at once.
 
     check: is called before each attempt; what it raises goes through.
     """
     is_new, messages = False, 0
     try:
         for end in _ends(given.messages):
-            part = replace(given, messages=given.messages[:end])
-            stored = await _attempt(database, user_id, part, check)
+            stored = await _attempt(database, user_id, given, end, check)
             is_new, messages = is_new or stored.is_new, messages + stored.messages
+            if stored.is_whole:
+                break
     except Exception as error:
         if is_new and is_for_good(error):
             async with database.writing_session() as session:
@@ -39,13 +41,15 @@ async def store_all(database: Database, user_id: str, given: Conversation, check
     return Stored(is_new, messages)
 
 
-async def _attempt(database: Database, user_id: str, part: Conversation, check: Callable[[], None]) -> Stored:
+async def _attempt(
+    database: Database, user_id: str, given: Conversation, end: int, check: Callable[[], None]
+) -> Stored:
     for wait in (*WAITS, None):
         check()
         began = time.monotonic()
         try:
             async with database.writing_session() as session:
-                stored = await store(session, user_id, part)
+                stored = await store(session, user_id, given, end)
         except Exception as error:
             if wait is None or not may_pass(error):
                 raise
@@ -61,9 +65,9 @@ def _ends(messages: list[Message]) -> Iterator[int]:
     """Where the portions end; the last one at the end of `messages`."""
     size = begin = 0
     for place, message in enumerate(messages):
-        length = len(message.content) + len(message.reasoning or "")
-        if place > begin and (size + length > _CHARACTERS or place - begin >= _MESSAGES):
+        added = length(message)
+        if place > begin and (size + added > _CHARACTERS or place - begin >= _MESSAGES):
             yield place
             size, begin = 0, place
-        size += length
+        size += added
     yield len(messages)

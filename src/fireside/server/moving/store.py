@@ -19,18 +19,22 @@ from fireside.server.moving import native, parsed
 from fireside.server.moving.tables import ImportedConversation
 
 _ROWS = 200  # in one statement
+_AT_ONCE = 2_000_000  # characters that are added to a conversation; others wait for half a second
 
 
 @dataclass(frozen=True)
 class Stored:
-    """is_new: the conversation was not there before. messages: how many were added, or went on."""
+    """is_new: the conversation was not there before. messages: how many were added, or went on. is_whole: nothing is
+    left to be added."""
 
     is_new: bool
     messages: int
+    is_whole: bool = True
 
 
-async def store(session: AsyncSession, user_id: str, given: parsed.Conversation) -> Stored:
-    """Within the session's unit of work. Of a conversation that came before, only what is new is added."""
+async def store(session: AsyncSession, user_id: str, given: parsed.Conversation, end: int) -> Stored:
+    """Within the session's unit of work: of a new conversation the first `end` messages, which nobody sees until all of
+    them are there; of one that came before all that is new, at once if that is not very much."""
     origin = (
         await session.scalars(
             select(ImportedConversation).where(
@@ -45,25 +49,30 @@ async def store(session: AsyncSession, user_id: str, given: parsed.Conversation)
     if conversation is not None and origin is None:  # an export of what is still here
         ids = select(Message.id).where(Message.conversation_id == conversation.id)
         known = {message_id: message_id for message_id in await session.scalars(ids)}
-    grown = await _go_on(session, given, known) if conversation is not None else 0
-    added = [message for message in given.messages if message.source_id not in known]
-    if conversation is not None and not added and not grown:
-        return Stored(is_new=False, messages=0)
-    is_new = conversation is None
+    is_new = conversation is None or conversation.is_arriving
+    messages = given.messages
+    if is_new or sum(length(message) for message in messages if message.source_id not in known) > _AT_ONCE:
+        messages = messages[:end]
+    grown = await _go_on(session, messages, known) if conversation is not None else 0
+    added = [message for message in messages if message.source_id not in known]
+    is_whole = len(messages) == len(given.messages)
+    if conversation is not None and not conversation.is_arriving and not added and not grown:
+        return Stored(is_new=False, messages=0, is_whole=is_whole)
     if conversation is None:
         conversation = await _create(session, user_id, given)
     # Later ids are later messages, and those of one millisecond are in no order.
     ids_of_added = sorted(new_id() for _ in added)
     known |= {message.source_id: message_id for message, message_id in zip(added, ids_of_added, strict=True)}
-    await _insert(session, conversation, added, known)
-    _turn_to(conversation, given, known, set(ids_of_added), is_new=is_new)
+    await _insert(session, conversation, given, added, known)
+    _turn_to(conversation, given, messages, known, set(ids_of_added), is_new=is_new)
+    conversation.is_arriving = is_new and not is_whole
     if origin is None:
         origin = ImportedConversation(user_id=user_id, source=given.source, source_id=given.source_id)
         origin.conversation_id = conversation.id
         session.add(origin)
     origin.messages = known
     await session.flush()
-    return Stored(is_new=is_new, messages=grown + len(added))
+    return Stored(is_new, grown + len(added), is_whole)
 
 
 async def remove(session: AsyncSession, user_id: str, given: parsed.Conversation) -> None:
@@ -80,15 +89,25 @@ async def remove(session: AsyncSession, user_id: str, given: parsed.Conversation
     )
 
 
-async def _go_on(session: AsyncSession, given: parsed.Conversation, known: dict[str, str]) -> int:
+async def remove_unfinished(session: AsyncSession) -> None:
+    """Of a server that died, all that had not come as a whole. While one runs it is what comes just now."""
+    unfinished = delete(Conversation).where(Conversation.is_arriving)
+    await session.execute(unfinished.execution_options(synchronize_session=False))
+
+
+def length(message: parsed.Message) -> int:
+    return len(message.content) + len(message.reasoning or "")
+
+
+async def _go_on(session: AsyncSession, messages: Sequence[parsed.Message], known: dict[str, str]) -> int:
     """Writes down what became of messages that had not come to their ends, and under which ids they are known now.
 
     One that was answered or judged here stays what it was then; its whole turn comes beside it.
     """
-    taken = {known[message.source_id] for message in given.messages if message.source_id in known}
+    taken = {known[message.source_id] for message in messages if message.source_id in known}
     answer = aliased(Message)
     count = 0
-    for message in given.messages:
+    for message in messages:
         if message.source_id in known:
             continue
         before = next((known[piece] for piece in reversed(message.pieces) if piece in known), None)
@@ -184,18 +203,21 @@ async def _project(session: AsyncSession, user_id: str, wanted: tuple[str, str] 
 
 
 async def _insert(
-    session: AsyncSession, conversation: Conversation, messages: Sequence[parsed.Message], ids: dict[str, str]
+    session: AsyncSession,
+    conversation: Conversation,
+    given: parsed.Conversation,
+    messages: Sequence[parsed.Message],
+    ids: dict[str, str],
 ) -> None:
     times: dict[str, datetime] = {}
-    rows = []
-    for message in messages:
+    for message in given.messages:
         # Without a time of its own a message is as old as the one before it.
-        time = message.created_at or times.get(message.parent or "") or conversation.created_at
-        times[message.source_id] = time
-        rows.append(
+        times[message.source_id] = message.created_at or times.get(message.parent or "") or conversation.created_at
+    for start in range(0, len(messages), _ROWS):
+        rows = [
             {
                 "id": ids[message.source_id],
-                "created_at": time,
+                "created_at": times[message.source_id],
                 "conversation_id": conversation.id,
                 "parent_id": None if message.parent is None else ids.get(message.parent),
                 "role": message.role,
@@ -207,18 +229,25 @@ async def _insert(
                 "parameters": message.parameters,
                 "finish_reason": message.finish_reason,
                 "usage": message.usage,
+                "earlier_writers": message.earlier_writers,
                 "is_copied": True,
             }
-        )
-    for start in range(0, len(rows), _ROWS):
-        await session.execute(insert(Message), rows[start : start + _ROWS])
+            for message in messages[start : start + _ROWS]
+        ]
+        await session.execute(insert(Message), rows)
 
 
 def _turn_to(
-    conversation: Conversation, given: parsed.Conversation, ids: dict[str, str], added: set[str], *, is_new: bool
+    conversation: Conversation,
+    given: parsed.Conversation,
+    messages: Sequence[parsed.Message],
+    ids: dict[str, str],
+    added: set[str],
+    *,
+    is_new: bool,
 ) -> None:
     """Shows the branch that was shown there; but of what was gone on with here, the branch that is shown here."""
-    current = ids.get(given.current or "") or (ids[given.messages[-1].source_id] if given.messages else None)
+    current = ids.get(given.current or "") or (ids[messages[-1].source_id] if messages else None)
     shown = conversation.current_leaf_id
     if is_new or shown is None or (shown in set(ids.values()) and current in added):
         conversation.current_leaf_id = current

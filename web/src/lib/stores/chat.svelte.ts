@@ -296,7 +296,7 @@ export class Chat {
 
 /** A message that only this page knows. */
 function draft(role: Message['role'], content: string, parent_id: string | null): Message {
-  const rest = { reasoning: null, error: null, model: null, parameters: null, usage: null, finish_reason: null, run_id: null, is_blind: false };
+  const rest = { reasoning: null, error: null, model: null, earlier_models: [], parameters: null, usage: null, finish_reason: null, run_id: null, is_blind: false };
   return { id: newId(), created_at: new Date().toISOString(), parent_id, role, content, status: 'complete', ...rest };
 }
 

@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.add_column("messages", sa.Column("system", sa.Text()))
     op.add_column("messages", sa.Column("left_out", sa.Integer()))
     op.add_column("messages", sa.Column("is_copied", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("messages", sa.Column("earlier_writers", sa.JSON()))
     op.create_table(
         "feedback_consents",
         sa.Column("id", sa.String(32), primary_key=True),

@@ -10,6 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
+    op.add_column("conversations", sa.Column("is_arriving", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_table(
         "shares",
         *_identified(),
