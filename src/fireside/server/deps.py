@@ -40,7 +40,8 @@ class Context:
         self.shared_pages = SharedPages(settings, self.database)
 
     def abandon(self, user_id: str) -> None:
-        """Ends what is being done for somebody who is disabled or deleted."""
+        """Ends what is being done for somebody who was disabled or deleted, once that is committed: what they began
+        before is found then."""
         self.runs.abandon(user_id)
         self.imports.abandon(user_id)
 

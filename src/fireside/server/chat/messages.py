@@ -172,7 +172,8 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     conversation.current_leaf_id = conversation.current_leaf_id or message.id
     conversation.updated_at = now()
     await session.flush()
-    plan = _plan(run, turns, model, parameters, system, continues=continues, left_out=message.left_out)
+    held = {"content": message.content, "reasoning": message.reasoning or "", "left_out": message.left_out}
+    plan = _plan(run, turns, model, parameters, system, **held)
     return Begun(answer=message, run=run, plan=plan)
 
 

@@ -97,10 +97,8 @@ async def compare(message_id: Id, body: NewComparison, user: CurrentUser, contex
     with context.runs.room(user.id), context.runs.room(user.id):
         async with context.database.session() as session:
             record, begun = await comparisons.begin(session, user, message_id, body, context.models)
-            await session.commit()
-            for made in begun:
-                if made.plan is not None:
-                    context.runs.launch(made.plan)
+            with context.runs.launching([made.plan for made in begun if made.plan is not None]):
+                await session.commit()
             left, right = (MessageOut.model_validate(made.answer) for made in begun)
             return ComparisonOut(feedback=FeedbackOut.model_validate(record), left=left, right=right)
 

@@ -82,9 +82,8 @@ async def _carry_out(
     with context.runs.room(runs_of) if runs_of is not None else nullcontext():
         async with context.database.writing_session() as session:
             begun = await work(session)
-            await session.commit()
-            if begun.plan is not None and begun.answer is not None:
-                context.runs.launch(begun.plan, content=begun.answer.content, reasoning=begun.answer.reasoning or "")
+            with context.runs.launching([] if begun.plan is None else [begun.plan]):
+                await session.commit()
             return Started(
                 message=None if begun.message is None else MessageOut.model_validate(begun.message),
                 answer=None if begun.answer is None else MessageOut.model_validate(begun.answer),

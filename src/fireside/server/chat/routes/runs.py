@@ -69,6 +69,6 @@ async def start_temporary(body: TemporaryChat, user: CurrentUser, context: Curre
         system=system_prompt(parameters.system or "", user.instructions),
         parameters=parameters,
     )
-    with context.runs.room(user.id):
-        context.runs.launch(plan)
+    with context.runs.room(user.id), context.runs.launching([plan]):
+        pass  # there is nothing to commit
     return TemporaryRun(run=await service.get(context, user.id, plan.run_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -90,7 +90,8 @@ class RunHub:
             raise ApiError(
                 503, "another server has taken this one's place", type="server_error", code="server_replaced"
             )
-        running = sum(run.user_id == user_id and run.ending is None for run in self._runs.values())
+        mine = [run for run in self._runs.values() if run.user_id == user_id]
+        running = sum(run.task is not None and run.ending is None for run in mine)
         if running + self._reserved[user_id] >= MAX_RUNS_EACH:
             raise ApiError(
                 429,
@@ -107,26 +108,47 @@ class RunHub:
             if not self._reserved[user_id]:
                 del self._reserved[user_id]
 
-    def launch(self, plan: Plan, *, content: str = "", reasoning: str = "") -> LiveRun:
-        """Begins a run, whose row has been committed. content, reasoning: what its message holds already."""
+    @contextmanager
+    def launching(self, plans: Iterable[Plan]) -> Iterator[None]:
+        """Begins runs at its end, for a `with` around the commit of their rows; none if that raises.
+
+        They can be stopped from its beginning on: whoever finds a row, or has taken away what it belongs to, finds the
+        run as well.
+        """
+        runs = [(self._register(plan), plan) for plan in plans]
+        try:
+            yield
+        except BaseException:
+            for run, _ in runs:
+                run.close()
+            raise
+        for run, plan in runs:
+            self._launch(run, plan)
+
+    def _register(self, plan: Plan) -> LiveRun:
         run = LiveRun(
             id=plan.run_id,
             user_id=plan.user_id,
             model=plan.model,
             conversation_id=plan.conversation_id,
             message_id=plan.message_id,
-            base_content=content,
-            base_reasoning=reasoning,
+            base_content=plan.content,
+            base_reasoning=plan.reasoning,
             is_blind=plan.is_blind,
         )
         self._runs[run.id] = run
+        self._spawn(self._forget(run))
+        return run
+
+    def _launch(self, run: LiveRun, plan: Plan) -> None:
+        if run.stopped_as is not None:  # since it was registered
+            self._journal.finish(run, Ending(status=run.stopped_as, error=run.stopped_because))
+            return
         run.task = asyncio.create_task(self._answer(run, plan))
         # A callback and not the task's own last lines, which a task that is cancelled before its first step never runs.
         run.task.add_done_callback(lambda task: self._ended(run, task))
-        self._spawn(self._forget(run))
         if plan.question is not None:
             self._spawn(self._write_title(run, plan, plan.question))
-        return run
 
     def find(self, run_id: str) -> LiveRun | None:
         """A run that is not over, or a temporary one that was not long ago."""
@@ -139,13 +161,13 @@ class RunHub:
             await run.wait_over()
 
     async def stop_in(self, user_id: str, conversation_ids: Collection[str]) -> None:
-        """Stops all that is being written in conversations of the person's."""
+        """Stops all that is being written in conversations of the person's. Once their deletion is committed, nothing
+        more can begin there."""
         runs = [run for run in self._runs.values() if run.user_id == user_id]
         await asyncio.gather(*(self.stop(run.id) for run in runs if run.conversation_id in conversation_ids))
 
     def abandon(self, user_id: str) -> None:
-        """Ends all runs of a person who is being deleted. Does not wait: who deletes holds what their end is to be
-        written to."""
+        """Ends all runs of a person who was disabled or deleted, once that is committed. Does not wait for it."""
         for run in self._runs.values():
             if run.user_id == user_id:
                 self._end(run, Status.STOPPED)
@@ -188,9 +210,10 @@ class RunHub:
         return await write_answer(plan, fitted, model, self._metrics, lambda event: self._journal.append(run, event))
 
     def _end(self, run: LiveRun, status: Status, because: dict[str, Any] | None = None) -> None:
-        if run.ending is None and run.stopped_as is None and run.task is not None:
+        if run.ending is None and run.stopped_as is None:
             run.stopped_as, run.stopped_because = status, because
-            run.task.cancel()
+            if run.task is not None:
+                run.task.cancel()
 
     def _ended(self, run: LiveRun, task: asyncio.Task[Answered]) -> None:
         self._journal.finish(run, _ending_of(run, task))

@@ -28,6 +28,7 @@ class Turn:
 class Plan:
     """turns: from the first message to the one to answer, or to the answer to go on with (`continues`).
 
+    content, reasoning: what its message holds already.
     question: what a title is to be written for; None: it has one. is_blind: nothing may tell which model answers.
     left_out: how many messages the beginning of an answer to go on with was given without; None: not known.
     """
@@ -40,10 +41,15 @@ class Plan:
     parameters: Parameters
     conversation_id: str | None = None
     message_id: str | None = None
-    continues: bool = False
+    content: str = ""
+    reasoning: str = ""
     question: str | None = None
     is_blind: bool = False
     left_out: int | None = None
+
+    @property
+    def continues(self) -> bool:
+        return bool(self.content)
 
 
 @dataclass(frozen=True)

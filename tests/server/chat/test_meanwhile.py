@@ -1,0 +1,126 @@
+"""What others do between two steps of one request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fireside.server.accounts.tables import User
+from fireside.server.chat import conversations, messages
+from tests.server.accounts.people import context_of
+from tests.server.chat.people import Person
+from tests.server.chat.test_messages import ENDLESS
+from tests.server.scripted_app import Scripted
+from tests.waiting import until
+
+
+class Pause:
+    """Holds the first one who comes until `go` is set. `is_there` says that they have come."""
+
+    def __init__(self) -> None:
+        self.is_there, self.go = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> None:
+        if not self.is_there.is_set():
+            self.is_there.set()
+            await self.go.wait()
+
+    def behind(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def paused(*args: Any, **options: Any) -> Any:
+            result = await function(*args, **options)
+            await self()
+            return result
+
+        return paused
+
+
+@pytest.fixture
+def pause() -> Pause:
+    return Pause()
+
+
+@pytest.fixture
+def committed(pause: Pause, monkeypatch: pytest.MonkeyPatch) -> Pause:
+    """Behind the commit of the first question, which others see from then on."""
+    monkeypatch.setattr(messages, "send", _commits_by(pause.behind(AsyncSession.commit), monkeypatch))
+    return pause
+
+
+def _commits_by(commit: Callable[..., Awaitable[Any]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """`send`, behind which commits are others."""
+    send = messages.send
+
+    async def sent(*args: Any, **options: Any) -> Any:
+        begun = await send(*args, **options)
+        monkeypatch.setattr(AsyncSession, "commit", commit)
+        return begun
+
+    return sent
+
+
+@pytest.mark.parametrize("what", ["stop", "delete", "delete some", "disable", "remove"])
+async def test_a_run_is_stopped_that_is_just_about_to_begin(
+    ada: Person, bob: Person, app: FastAPI, script: Scripted, committed: Pause, what: str
+) -> None:
+    script.answer = ENDLESS
+    context = context_of(app)
+    async with context.database.session() as session:
+        await session.execute(update(User).where(User.name == "ada").values(role="admin"))
+        user_id = (await session.scalars(select(User.id).where(User.name == "bob"))).one()
+    conversation = await bob.converse(title="t")
+    asking = asyncio.create_task(bob.ask(conversation, "Hi"))
+    await committed.is_there.wait()
+    run_id = (await bob.get(f"conversations/{conversation}"))["messages"][-1]["run_id"]
+    doing = asyncio.create_task(
+        {
+            "stop": lambda: bob.post(f"runs/{run_id}/stop", status=200),
+            "delete": lambda: bob.delete(f"conversations/{conversation}"),
+            "delete some": lambda: bob.post("conversations/delete", {"ids": [conversation]}, 200),
+            "disable": lambda: ada.patch(f"admin/users/{user_id}", {"disabled": True}),
+            "remove": lambda: ada.delete(f"admin/users/{user_id}"),
+        }[what]()
+    )
+    await until(lambda: doing.done() or any(run.stopped_as for run in context.runs._runs.values()), 5)
+    committed.go.set()
+    assert (await asking)["run"]["id"] == run_id
+    done = await doing
+    await until(lambda: context.runs.find(run_id) is None, 2)
+    assert script.client.requests == []
+    if what == "stop":
+        assert done["status"] == "stopped"
+        assert (await bob.get(f"conversations/{conversation}"))["messages"][-1]["status"] == "stopped"
+
+
+async def test_nothing_is_stopped_for_a_deletion_that_fails(
+    ada: Person, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.answer = ENDLESS
+    conversation = await ada.converse(title="t")
+    started = await ada.ask(conversation, "Hi")
+    monkeypatch.setattr(conversations, "delete_all", _fail)
+    await ada.delete(f"conversations/{conversation}", 503)
+    await ada.post("conversations/delete", {"ids": [conversation]}, 503)
+    assert (await ada.get(f"runs/{started['run']['id']}"))["status"] == "running"
+
+
+async def test_what_was_not_committed_never_runs(
+    ada: Person, app: FastAPI, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = await ada.converse(title="t")
+    monkeypatch.setattr(messages, "send", _commits_by(_fail, monkeypatch))
+    await ada.post(f"conversations/{conversation}/messages", {"content": "Hi"}, 503)
+    monkeypatch.undo()
+    await asyncio.sleep(0)
+    assert context_of(app).runs._runs == {} and script.client.requests == []
+    assert (await ada.get(f"conversations/{conversation}"))["messages"] == []
+
+
+async def _fail(*_: Any) -> None:
+    raise OperationalError("", {}, ConnectionResetError("gone"), connection_invalidated=True)
