@@ -33,7 +33,7 @@ class Context:
         self.database = Database(settings.database)
         self.accounts = Accounts(settings, self.database)
         self.watch = Watch(self.database)
-        self.runs = RunHub(self.database, models, self.metrics)
+        self.runs = RunHub(self.database, self.metrics)
         self.served = ServedModels(settings, models, self.database, self.runs, library or Library(settings))
         self.imports = Importer(settings, self.database)
         self.exports = Exporter()

@@ -18,27 +18,7 @@ from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person
 from tests.server.chat.test_messages import ENDLESS
 from tests.server.scripted_app import Scripted
-from tests.waiting import until
-
-
-class Pause:
-    """Holds the first one who comes until `go` is set. `is_there` says that they have come."""
-
-    def __init__(self) -> None:
-        self.is_there, self.go = asyncio.Event(), asyncio.Event()
-
-    async def __call__(self) -> None:
-        if not self.is_there.is_set():
-            self.is_there.set()
-            await self.go.wait()
-
-    def behind(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def paused(*args: Any, **options: Any) -> Any:
-            result = await function(*args, **options)
-            await self()
-            return result
-
-        return paused
+from tests.waiting import Pause, until
 
 
 @pytest.fixture
@@ -49,11 +29,11 @@ def pause() -> Pause:
 @pytest.fixture
 def committed(pause: Pause, monkeypatch: pytest.MonkeyPatch) -> Pause:
     """Behind the commit of the first question, which others see from then on."""
-    monkeypatch.setattr(messages, "send", _commits_by(pause.behind(AsyncSession.commit), monkeypatch))
+    monkeypatch.setattr(messages, "send", commits_by(pause.behind(AsyncSession.commit), monkeypatch))
     return pause
 
 
-def _commits_by(commit: Callable[..., Awaitable[Any]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def commits_by(commit: Callable[..., Awaitable[Any]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """`send`, behind which commits are others."""
     send = messages.send
 
@@ -114,7 +94,7 @@ async def test_what_was_not_committed_never_runs(
     ada: Person, app: FastAPI, script: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = await ada.converse(title="t")
-    monkeypatch.setattr(messages, "send", _commits_by(_fail, monkeypatch))
+    monkeypatch.setattr(messages, "send", commits_by(_fail, monkeypatch))
     await ada.post(f"conversations/{conversation}/messages", {"content": "Hi"}, 503)
     monkeypatch.undo()
     await asyncio.sleep(0)

@@ -18,7 +18,7 @@ from fireside.server.chat.schemas import Parameters
 from fireside.server.db.base import new_id
 from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person, said
-from tests.server.scripted_app import Scripted, byte_tokenizer, says, scripted_app
+from tests.server.scripted_app import Scripted, byte_tokenizer, says, scripted_app, scripted_model
 
 ENDLESS = ScriptedAnswer(token_ids=itertools.repeat(ord("x")), delay=0.005)
 
@@ -328,7 +328,9 @@ async def _until_title(ada: Person, conversation: str, title: str) -> None:
     raise AssertionError(await ada.get(f"conversations/{conversation}"))
 
 
-async def test_a_title_s_model_may_be_unloaded_before_it_writes(app: FastAPI) -> None:
-    plan = Plan(run_id="r", user_id="u", model="gone", turns=[], parameters=Parameters())
+async def test_a_title_s_model_may_be_unloaded_before_it_writes(app: FastAPI, script: Scripted) -> None:
+    model = scripted_model("gone", script.client)
+    await script.client.close()
+    plan = Plan(run_id="r", user_id="u", model=model, turns=[], parameters=Parameters())
     run = LiveRun(id="r", user_id="u", model="gone")
     await context_of(app).runs._write_title(run, plan, "Hi")  # and the conversation keeps its first words

@@ -154,7 +154,7 @@ async def test_what_a_dead_server_left_is_recovered(ada: Person, app: FastAPI, s
             update(Message).where(Message.id == answer["id"]).values(status=Status.RUNNING, run_id=run_id)
         )
     for _ in range(2):  # the second finds nothing to do
-        hub = RunHub(context.database, context.models, context.metrics)
+        hub = RunHub(context.database, context.metrics)
         await hub.start()
         await hub.close()
     message = await ada.message(conversation, answer["id"])

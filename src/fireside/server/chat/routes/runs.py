@@ -64,7 +64,7 @@ async def start_temporary(body: TemporaryChat, user: CurrentUser, context: Curre
     plan = Plan(
         run_id=new_id(),
         user_id=user.id,
-        model=model.name,
+        model=model,
         turns=[Turn(turn.role, turn.content) for turn in body.messages],
         system=system_prompt(parameters.system or "", user.instructions),
         parameters=parameters,

@@ -23,7 +23,6 @@ from fireside.server.db.base import now
 from fireside.server.db.database import Database
 from fireside.server.errors import ApiError, as_api_error, internal_error
 from fireside.server.metrics import Metrics
-from fireside.server.registry import ModelRegistry
 
 EVENTS_KEPT = timedelta(days=1)
 TEMPORARY_KEPT_SECONDS = 600.0  # a temporary answer, after its end, for a reader who was cut off
@@ -42,9 +41,8 @@ logger = logging.getLogger(__name__)
 class RunHub:
     """Between `start` and `close`, in one process per database: what it finds running at its start was cut off."""
 
-    def __init__(self, database: Database, models: ModelRegistry, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics) -> None:
         self._database = database
-        self._models = models
         self._metrics = metrics
         self._journal = Journal(database, self._taken_over)
         self._runs: dict[str, LiveRun] = {}
@@ -129,7 +127,7 @@ class RunHub:
         run = LiveRun(
             id=plan.run_id,
             user_id=plan.user_id,
-            model=plan.model,
+            model=plan.model.name,
             conversation_id=plan.conversation_id,
             message_id=plan.message_id,
             base_content=plan.content,
@@ -203,11 +201,10 @@ class RunHub:
             yield b"".join(frame(n, line) for n, line in enumerate(lines[after:], after + 1))
 
     async def _answer(self, run: LiveRun, plan: Plan) -> Answered:
-        model = self._models.get(plan.model)
-        fitted = await fitted_prompt(plan, model)
+        fitted = await fitted_prompt(plan)
         if not plan.continues or plan.left_out == fitted.left_out:
             run.left_out = fitted.left_out
-        return await write_answer(plan, fitted, model, self._metrics, lambda event: self._journal.append(run, event))
+        return await write_answer(plan, fitted, self._metrics, lambda event: self._journal.append(run, event))
 
     def _end(self, run: LiveRun, status: Status, because: dict[str, Any] | None = None) -> None:
         if run.ending is None and run.stopped_as is None:
@@ -233,7 +230,7 @@ class RunHub:
 
     async def _write_title(self, run: LiveRun, plan: Plan, question: str) -> None:
         try:
-            title = await write_title(self._models.get(plan.model), question)
+            title = await write_title(plan.model, question)
         except Exception as error:  # it keeps its first words
             logger.info("no title for a conversation: %s", error)
             return

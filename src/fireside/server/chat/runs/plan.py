@@ -35,7 +35,7 @@ class Plan:
 
     run_id: str
     user_id: str
-    model: str
+    model: TextModel
     turns: Sequence[Turn]
     system: str = ""
     parameters: Parameters
@@ -62,21 +62,21 @@ class FittedPrompt:
     left_out: int
 
 
-async def fitted_prompt(plan: Plan, model: TextModel) -> FittedPrompt:
+async def fitted_prompt(plan: Plan) -> FittedPrompt:
     """The prompt of a run, without the oldest turns if there is no room for them.
 
     The system message and the last turn are never left out. Raises PromptError (ContextLengthExceeded if they alone
     do not fit).
     """
     starts = _turn_starts(plan.turns)
-    limit = model.context_length
+    limit = plan.model.context_length
     wanted = plan.parameters.max_tokens or 0
     room = limit - min(wanted or limit // _ROOM_SHARE, limit // 2)
 
     async def encoded(skipped: int) -> tuple[ChatPrompt, tuple[int, ...]]:
         prompt = _prompt(plan, plan.turns[starts[skipped] :])
         try:
-            return prompt, await model.encode(prompt)
+            return prompt, await plan.model.encode(prompt)
         except ContextLengthExceeded:
             if skipped == len(starts) - 1:
                 raise
