@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations, messages
+from fireside.server.chat.tables import Message
+from fireside.server.db.base import new_id
 from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person
 from tests.server.chat.test_messages import ENDLESS
@@ -104,3 +106,22 @@ async def test_what_was_not_committed_never_runs(
 
 async def _fail(*_: Any) -> None:
     raise OperationalError("", {}, ConnectionResetError("gone"), connection_invalidated=True)
+
+
+async def test_an_answer_that_has_grown_is_not_gone_on_with_as_it_was(
+    ada: Person, app: FastAPI, pause: Pause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = await ada.converse(title="t")
+    _, answer = await ada.asked(conversation, "Hi")
+    monkeypatch.setattr(messages, "_nodes", pause.behind(messages._nodes))
+    going_on = asyncio.create_task(ada.post(f"messages/{answer['id']}/continue", status=409))
+    await pause.is_there.wait()
+    async with context_of(app).database.session() as session:  # what another device's run leaves
+        grown = (
+            update(Message).where(Message.id == answer["id"]).values(content="Hello there. And more.", run_id=new_id())
+        )
+        await session.execute(grown)
+    pause.go.set()
+    assert (await going_on)["error"]["code"] == "still_running"
+    message = await ada.message(conversation, answer["id"])
+    assert (message["status"], message["content"]) == ("complete", "Hello there. And more.")

@@ -148,7 +148,11 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     run = _add_run(session, user, conversation, message, new_id())
     taken = await session.execute(
         update(Message)
-        .where(Message.id == message.id, Message.status != Status.RUNNING)
+        .where(
+            Message.id == message.id,
+            Message.status != Status.RUNNING,
+            Message.run_id.is_not_distinct_from(message.run_id),  # or it has grown since it was read
+        )
         .values(
             status=Status.RUNNING,
             error=None,
