@@ -125,3 +125,16 @@ async def test_an_answer_that_has_grown_is_not_gone_on_with_as_it_was(
     assert (await going_on)["error"]["code"] == "still_running"
     message = await ada.message(conversation, answer["id"])
     assert (message["status"], message["content"]) == ("complete", "Hello there. And more.")
+
+
+async def test_a_name_given_while_the_first_question_is_written_stays(
+    ada: Person, pause: Pause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = await ada.converse()
+    monkeypatch.setattr(messages, "_nodes", pause.behind(messages._nodes))
+    asking = asyncio.create_task(ada.asked(conversation, "What is it called?"))
+    await pause.is_there.wait()
+    await ada.patch(f"conversations/{conversation}", {"title": "Mine"})
+    pause.go.set()
+    await asking
+    assert (await ada.get(f"conversations/{conversation}"))["title"] == "Mine"

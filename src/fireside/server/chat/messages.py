@@ -71,12 +71,14 @@ async def send(session: AsyncSession, user: User, conversation: Conversation, ne
                 "parent_id", "is a question; what follows an answer, or nothing, can be asked", "invalid_value"
             )
         _check_written(parent)
+    is_first = not nodes.rows
+    if is_first and not conversation.has_own_title:
+        named = update(Conversation).where(Conversation.id == conversation.id, Conversation.has_own_title.is_(False))
+        named = named.values(title=first_words(new.content))
+        await session.execute(named.execution_options(synchronize_session=False))
     question = _add(
         session, conversation, parent_id=new.parent_id, role=Role.USER, content=new.content, id=new.id or new_id()
     )
-    is_first = not nodes.rows
-    if is_first and not conversation.has_own_title:
-        conversation.title = first_words(new.content)
     turns = [*nodes.turns_to(new.parent_id), Turn(Role.USER, new.content)]
     begun = await _answer(session, user, conversation, question.id, turns, new, choice)
     begun.message = question
