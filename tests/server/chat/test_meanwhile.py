@@ -16,6 +16,7 @@ from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations, messages
 from fireside.server.chat.tables import Message
 from fireside.server.db.base import new_id
+from fireside.server.feedback import comparisons, service
 from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person
 from tests.server.chat.test_messages import ENDLESS
@@ -138,3 +139,45 @@ async def test_a_name_given_while_the_first_question_is_written_stays(
     pause.go.set()
     await asking
     assert (await ada.get(f"conversations/{conversation}"))["title"] == "Mine"
+
+
+@pytest.mark.parametrize("what", ["ask", "regenerate", "rename", "file", "vote", "list feedback"])
+async def test_what_another_tab_deletes_is_not_there(
+    ada: Person, pause: Pause, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    conversation = await ada.converse(title="t")
+    _, answer = await ada.asked(conversation, "Hi")
+    gone = f"conversations/{conversation}"
+    if what == "file":
+        project = (await ada.post("projects", {"name": "p"}))["id"]
+        gone = f"projects/{project}"
+        conversation = await ada.converse()
+    if what == "list feedback":
+        await ada.http.put(f"/api/messages/{answer['id']}/rating", json={"verdict": "up"})
+    if what == "vote":
+        begun = await ada.post(f"messages/{answer['id']}/comparison", {"models": []})
+        for side in ("left", "right"):
+            await ada.events(begun[side]["run_id"])
+    module, name, request = {
+        "ask": (messages, "_nodes", lambda: ada.post(f"{gone}/messages", {"content": "Hi"}, 404)),
+        "regenerate": (messages, "_nodes", lambda: ada.post(f"messages/{answer['id']}/regenerate", status=404)),
+        "rename": (conversations, "get", lambda: ada.patch(gone, {"title": "x"}, 404)),
+        "file": (
+            conversations,
+            "_check_project",
+            lambda: ada.patch(f"conversations/{conversation}", {"project_id": project}, 404),
+        ),
+        "vote": (
+            comparisons,
+            "find",
+            lambda: ada.post(f"feedback/{begun['feedback']['id']}/vote", {"verdict": "left"}, 404),
+        ),
+        "list feedback": (service, "newest_first", lambda: ada.get("feedback")),
+    }[what]
+    monkeypatch.setattr(module, name, pause.behind(getattr(module, name)))
+    asking = asyncio.create_task(request())
+    await pause.is_there.wait()
+    await ada.delete(gone)
+    pause.go.set()
+    told = await asking
+    assert told["items"] == [] if what == "list feedback" else told["error"]["code"] == "not_found"

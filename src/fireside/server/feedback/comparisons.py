@@ -57,6 +57,8 @@ async def vote(session: AsyncSession, user: User, feedback_id: str, verdict: Vot
     record = await find(session, user, feedback_id)
     wanted = select(Message).where(Message.id.in_([record.message_id, record.other_id]))
     both = {message.id: message for message in await session.scalars(wanted)}
+    if len(both) < 2:  # deleted since it was found
+        raise not_found("comparison")
     left, right = both[record.message_id], both[record.other_id or ""]
     if Status.RUNNING in (left.status, right.status):
         raise ApiError(409, "an answer is still being written", code="still_running")
