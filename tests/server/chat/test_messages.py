@@ -46,7 +46,8 @@ async def test_a_question_and_its_answer(ada: Person, script: Scripted) -> None:
     events = await ada.events(run["id"])
     assert [number for number, _ in events] == list(range(1, len(events) + 1))
     assert said(events) == "Hello there."
-    assert events[-1][1] == {"type": "done", "status": "complete", "finish_reason": "stop", "error": None}
+    done = {"type": "done", "status": "complete", "finish_reason": "stop", "error": None, "is_pruned": False}
+    assert events[-1][1] == done
     usage = next(event for _, event in events if event["type"] == "usage")
     assert (usage["completion_tokens"], usage["prompt_tokens"]) == (
         13,

@@ -178,8 +178,10 @@ async def test_old_events_are_pruned(ada: Person, app: FastAPI) -> None:
         await session.execute(update(Run).where(Run.id == old["run_id"]).values(finished_at=now() - EVENTS_KEPT * 1.01))
     await context.runs.prune()
     events = await ada.events(old["run_id"], 0)
-    assert [event["type"] for _, event in events] == ["done"]
-    assert said(await ada.events(new["run_id"])) == (await ada.message(conversation, old["id"]))["content"]
+    assert [(event["type"], event["is_pruned"]) for _, event in events] == [("done", True)]
+    whole = await ada.events(new["run_id"])
+    assert said(whole) == (await ada.message(conversation, old["id"]))["content"]
+    assert whole[-1][1]["is_pruned"] is False
 
 
 async def test_events_wait_while_the_database_cannot_write(

@@ -230,6 +230,9 @@ class DoneEvent(BaseModel):
     status: StatusName
     finish_reason: str | None
     error: MessageError | None
+    is_pruned: bool = Field(
+        description="The events before it are kept no longer, and were left out: the message holds what they said."
+    )
 
 
 class RunEventOut(

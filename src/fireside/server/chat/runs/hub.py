@@ -183,7 +183,8 @@ class RunHub:
     async def events(self, run_id: str, after: int) -> AsyncGenerator[bytes]:
         """The events behind the one numbered `after`, as server-sent events, up to the last one.
 
-        Of a run that is over they come from the database; if they were pruned, its end alone is told.
+        Of a run that is over they come from the database; if they were pruned, its end alone is told, and that
+        they were.
         """
         if (live := self._runs.get(run_id)) is not None:
             async with aclosing(live.listen(after)) as events:
@@ -195,7 +196,8 @@ class RunHub:
         if run is None or run.status == Status.RUNNING:  # deleted, or begun a moment ago: the reader asks again
             return
         if run.events is None:
-            yield frame(after + 1, encode(Ending(status=Status(run.status), error=run.error).event))
+            ending = Ending(status=Status(run.status), error=run.error).event
+            yield frame(after + 1, encode(ending | {"is_pruned": True}))
         else:
             lines = run.events.split("\n")
             yield b"".join(frame(n, line) for n, line in enumerate(lines[after:], after + 1))
