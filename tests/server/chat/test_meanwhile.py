@@ -181,3 +181,19 @@ async def test_what_another_tab_deletes_is_not_there(
     pause.go.set()
     told = await asking
     assert told["items"] == [] if what == "list feedback" else told["error"]["code"] == "not_found"
+
+
+async def test_two_tabs_change_different_parameters(ada: Person, pause: Pause, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = await ada.converse(parameters={"max_tokens": 9})
+    path = f"conversations/{conversation}"
+    monkeypatch.setattr(conversations, "get", pause.behind(conversations.get))
+    first = asyncio.create_task(ada.patch(path, {"parameters": {"temperature": None, "seed": 1}}))
+    await pause.is_there.wait()
+    await ada.patch(path, {"parameters": {"temperature": 0.5, "system": "Be kind.", "max_tokens": None}})
+    pause.go.set()
+    assert _given(await first) == _given(await ada.get(path)) == {"seed": 1, "system": "Be kind."}
+    assert _given(await ada.patch(path, {"parameters": {"seed": None, "system": None}})) == {}
+
+
+def _given(conversation: Any) -> dict[str, Any]:
+    return {name: value for name, value in conversation["parameters"].items() if value is not None}
