@@ -6,6 +6,9 @@ import asyncio
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,12 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fireside.server.chat.runs.hub import RunHub
 from fireside.server.db.database import Database, DatabaseInUse
+from fireside.server.deps import Context
 from tests.cli.programs import SCRIPTED, environment, fireside
 from tests.cli.test_serve import served
 from tests.server.accounts.people import context_of
-from tests.server.chat.people import person, said
+from tests.server.chat.people import Person, person, said
 from tests.server.databases import PostgreSQL
 from tests.server.scripted_app import Scripted, says, scripted_app
+from tests.waiting import until
 
 LONG = "It was a dark and stormy night; the rain fell in torrents. " * 4
 END_OTHERS = text(
@@ -123,37 +128,56 @@ async def test_a_lost_connection_is_taken_again(postgresql_server: PostgreSQL) -
     await second.close()
 
 
-async def test_a_server_whose_place_was_taken_writes_no_more(
-    postgresql_server: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = postgresql_server.migrated()
-    script = Scripted(says(LONG * 10, delay=0.003))
-    app = scripted_app(script, home=tmp_path, database_url=url)
-    ended = asyncio.Event()
-    other = Database(url)
+@dataclass
+class Answering:
+    """A server in the middle of an answer. ended: set when it learns that another one has its place."""
+
+    context: Context
+    script: Scripted
+    ada: Person
+    conversation: str
+    message: str
+    ended: asyncio.Event
+
+
+@asynccontextmanager
+async def answering(url: str, home: Path) -> AsyncIterator[Answering]:
+    script, ended = Scripted(says(LONG * 10, delay=0.003)), asyncio.Event()
+    app = scripted_app(script, home=home, database_url=url)
     async with app.router.lifespan_context(app), person(app, "ada") as ada:
         context_of(app).runs.on_taken_over = ended.set
         conversation = await ada.converse(title="t")
         started = await ada.ask(conversation, "Hi")
-        await asyncio.sleep(0.1)
-        own_connection, taken = context_of(app).database.own_connection, asyncio.Event()
+        await until(lambda: script.client.stats.generated_tokens > 20, 5)
+        yield Answering(context_of(app), script, ada, conversation, started["answer"]["id"], ended)
+
+
+async def test_a_server_whose_place_was_taken_writes_no_more(
+    postgresql_server: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql_server.migrated()
+    other = Database(url)
+    async with answering(url, tmp_path) as first:
+        context = first.context
+        own_connection, taken = context.database.own_connection, asyncio.Event()
 
         async def slowly() -> AsyncConnection:  # so that the other one is there first
             await taken.wait()
             return await own_connection()
 
-        monkeypatch.setattr(context_of(app).database, "own_connection", slowly)
+        monkeypatch.setattr(context.database, "own_connection", slowly)
         async with other.session() as session:
             await session.execute(END_OTHERS)
         await other.take()
         taken.set()
-        await asyncio.wait_for(ended.wait(), 20)
-        refused = await ada.http.post(f"/api/conversations/{conversation}/messages", json={"content": "Hi"})
+        await asyncio.wait_for(first.ended.wait(), 20)
+        path = f"/api/conversations/{first.conversation}/messages"
+        refused = await first.ada.http.post(path, json={"content": "Hi"})
         assert refused.json()["error"]["code"] == "server_replaced"
-        assert script.client.in_flight == 0
-        successor = RunHub(other, context_of(app).metrics)
+        assert first.script.client.in_flight == 0
+        successor = RunHub(other, context.metrics)
         await successor.start()
-        kept = await ada.message(conversation, started["answer"]["id"])
+        kept = await first.ada.message(first.conversation, first.message)
         assert kept["status"] == "interrupted"
     async with other.session() as session:  # the end of the first one has changed nothing
         rows = await session.execute(text("SELECT status, content FROM messages WHERE role = 'assistant'"))
@@ -167,15 +191,8 @@ async def test_a_server_that_was_replaced_and_comes_back_writes_no_more(
 ) -> None:
     """Though the other one has ended since, and the lock is free."""
     url = postgresql_server.migrated()
-    script = Scripted(says(LONG * 10, delay=0.003))
-    app = scripted_app(script, home=tmp_path, database_url=url)
-    ended = asyncio.Event()
-    async with app.router.lifespan_context(app), person(app, "ada") as ada:
-        context = context_of(app)
-        context.runs.on_taken_over = ended.set
-        conversation = await ada.converse(title="t")
-        started = await ada.ask(conversation, "Hi")
-        await asyncio.sleep(0.1)
+    async with answering(url, tmp_path) as first:
+        context = first.context
         with monkeypatch.context() as cut_off:
 
             async def fail() -> AsyncConnection:
@@ -191,17 +208,13 @@ async def test_a_server_that_was_replaced_and_comes_back_writes_no_more(
                     break
                 except DatabaseInUse:
                     await asyncio.sleep(0.02)
-            kept = await ada.message(conversation, started["answer"]["id"])
+            kept = await first.ada.message(first.conversation, first.message)
             assert kept["status"] == "interrupted"
             await successor.close()
             await other.close()
-        await asyncio.wait_for(ended.wait(), 20)
-        for _ in range(100):
-            if not script.client.in_flight:
-                break
-            await asyncio.sleep(0.01)
-        assert script.client.in_flight == 0
-        assert await ada.message(conversation, kept["id"]) == kept
+        await asyncio.wait_for(first.ended.wait(), 20)
+        await until(lambda: not first.script.client.in_flight, 5)
+        assert await first.ada.message(first.conversation, kept["id"]) == kept
     again = Database(url)
     await again.take()  # nothing is left that holds it
     await again.close()
