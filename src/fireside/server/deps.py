@@ -33,14 +33,15 @@ class Context:
         self.database = Database(settings.database)
         self.accounts = Accounts(settings, self.database)
         self.watch = Watch(self.database)
-        self.runs = RunHub(self.database, models, self.metrics)
+        self.runs = RunHub(self.database, self.metrics)
         self.served = ServedModels(settings, models, self.database, self.runs, library or Library(settings))
         self.imports = Importer(settings, self.database)
         self.exports = Exporter()
         self.shared_pages = SharedPages(settings, self.database)
 
     def abandon(self, user_id: str) -> None:
-        """Ends what is being done for somebody who is disabled or deleted."""
+        """Ends what is being done for somebody who was disabled or deleted, once that is committed: what they began
+        before is found then."""
         self.runs.abandon(user_id)
         self.imports.abandon(user_id)
 

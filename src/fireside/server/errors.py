@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from fireside.assistant.errors import PromptError
 from fireside.engine.client import EngineBusy, EngineError, EngineUnavailable, RequestRejected
-from fireside.server.db.trouble import may_pass
+from fireside.server.db.trouble import is_gone, may_pass
 
 RETRY_AFTER_RESTART = 5  # seconds; about what a worker takes to start with a warm disk
 
@@ -114,6 +114,9 @@ def as_api_error(exc: Exception) -> ApiError | None:
                 code="database_unavailable",
                 headers={"Retry-After": str(RETRY_AFTER_RESTART)},
             )
+        case exc if is_gone(exc):
+            logger.info("deleted in the meantime: %s", getattr(exc, "orig", None) or exc)
+            return ApiError(404, "what this is about was deleted in the meantime", code="not_found")
         case RequestRejected():
             return ApiError(
                 400,

@@ -163,7 +163,7 @@ async def test_an_entry_that_cannot_be_read_keeps_no_server_from_starting(
             session.add(Run(id=run_id, user_id=user_id, conversation_id=conversation, message_id=answer_id))
             lines = "no JSON" if number == 0 else '{"type":"text","text":" upon"}'
             session.add(JournalEntry(number=number, run_id=run_id, events=lines))
-    hub = RunHub(context.database, context.models, context.metrics)
+    hub = RunHub(context.database, context.metrics)
     await hub.start()
     await hub.close()
     found = [await ada.message(*where) for where in answers]

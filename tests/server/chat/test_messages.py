@@ -18,7 +18,7 @@ from fireside.server.chat.schemas import Parameters
 from fireside.server.db.base import new_id
 from tests.server.accounts.people import context_of
 from tests.server.chat.people import Person, said
-from tests.server.scripted_app import Scripted, byte_tokenizer, says, scripted_app
+from tests.server.scripted_app import Scripted, byte_tokenizer, says, scripted_app, scripted_model
 
 ENDLESS = ScriptedAnswer(token_ids=itertools.repeat(ord("x")), delay=0.005)
 
@@ -46,7 +46,8 @@ async def test_a_question_and_its_answer(ada: Person, script: Scripted) -> None:
     events = await ada.events(run["id"])
     assert [number for number, _ in events] == list(range(1, len(events) + 1))
     assert said(events) == "Hello there."
-    assert events[-1][1] == {"type": "done", "status": "complete", "finish_reason": "stop", "error": None}
+    done = {"type": "done", "status": "complete", "finish_reason": "stop", "error": None, "is_pruned": False}
+    assert events[-1][1] == done
     usage = next(event for _, event in events if event["type"] == "usage")
     assert (usage["completion_tokens"], usage["prompt_tokens"]) == (
         13,
@@ -344,7 +345,9 @@ async def _until_title(ada: Person, conversation: str, title: str) -> None:
     raise AssertionError(await ada.get(f"conversations/{conversation}"))
 
 
-async def test_a_title_s_model_may_be_unloaded_before_it_writes(app: FastAPI) -> None:
-    plan = Plan(run_id="r", user_id="u", model="gone", turns=[], parameters=Parameters())
+async def test_a_title_s_model_may_be_unloaded_before_it_writes(app: FastAPI, script: Scripted) -> None:
+    model = scripted_model("gone", script.client)
+    await script.client.close()
+    plan = Plan(run_id="r", user_id="u", model=model, turns=[], parameters=Parameters())
     run = LiveRun(id="r", user_id="u", model="gone")
     await context_of(app).runs._write_title(run, plan, "Hi")  # and the conversation keeps its first words

@@ -154,7 +154,7 @@ async def test_what_a_dead_server_left_is_recovered(ada: Person, app: FastAPI, s
             update(Message).where(Message.id == answer["id"]).values(status=Status.RUNNING, run_id=run_id)
         )
     for _ in range(2):  # the second finds nothing to do
-        hub = RunHub(context.database, context.models, context.metrics)
+        hub = RunHub(context.database, context.metrics)
         await hub.start()
         await hub.close()
     message = await ada.message(conversation, answer["id"])
@@ -178,8 +178,10 @@ async def test_old_events_are_pruned(ada: Person, app: FastAPI) -> None:
         await session.execute(update(Run).where(Run.id == old["run_id"]).values(finished_at=now() - EVENTS_KEPT * 1.01))
     await context.runs.prune()
     events = await ada.events(old["run_id"], 0)
-    assert [event["type"] for _, event in events] == ["done"]
-    assert said(await ada.events(new["run_id"])) == (await ada.message(conversation, old["id"]))["content"]
+    assert [(event["type"], event["is_pruned"]) for _, event in events] == [("done", True)]
+    whole = await ada.events(new["run_id"])
+    assert said(whole) == (await ada.message(conversation, old["id"]))["content"]
+    assert whole[-1][1]["is_pruned"] is False
 
 
 async def test_events_wait_while_the_database_cannot_write(
@@ -232,7 +234,7 @@ async def test_a_person_who_is_deleted_takes_nobody_along(
     async with context_of(app).database.session() as session:
         user_id = (await session.scalars(select(User.id).where(User.name == "ada"))).one()
         await session.execute(delete(User).where(User.id == user_id))
-        context_of(app).runs.abandon(user_id)  # as the routes do, before it is committed
+    context_of(app).runs.abandon(user_id)
     await asyncio.sleep(0.02)
     assert script.client.in_flight == 1
     assert said(await bob.events(stays["run"]["id"])) == LONG * 5

@@ -55,7 +55,7 @@ async def test_running_answers_are_not_recovered_from_under_a_server(migrated_da
         started = await ada.ask(await ada.converse(title="t"), "Hi")
         context = context_of(app)
         with pytest.raises(DatabaseInUse):
-            await RunHub(other, context.models, context.metrics).start()
+            await RunHub(other, context.metrics).start()
         assert said(await ada.events(started["run"]["id"])) == LONG
     await other.close()
 
@@ -175,7 +175,7 @@ async def test_a_server_whose_place_was_taken_writes_no_more(
         refused = await first.ada.http.post(path, json={"content": "Hi"})
         assert refused.json()["error"]["code"] == "server_replaced"
         assert first.script.client.in_flight == 0
-        successor = RunHub(other, context.models, context.metrics)
+        successor = RunHub(other, context.metrics)
         await successor.start()
         kept = await first.ada.message(first.conversation, first.message)
         assert kept["status"] == "interrupted"
@@ -201,7 +201,7 @@ async def test_a_server_that_was_replaced_and_comes_back_writes_no_more(
             cut_off.setattr(context.database, "own_connection", fail)
             await context.database.drop_own_connection()
             other = Database(url)
-            successor = RunHub(other, context.models, context.metrics)
+            successor = RunHub(other, context.metrics)
             for _ in range(100):  # until PostgreSQL has noticed that the connection is gone
                 try:
                     await successor.start()

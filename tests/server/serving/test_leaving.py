@@ -9,13 +9,16 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.engine.client import EngineState
+from fireside.server.chat import messages
 from tests.server.accounts.people import code_of, context_of, set_up, sign_in
 from tests.server.chat.people import Person
+from tests.server.chat.test_meanwhile import commits_by
 from tests.server.scripted_app import Scripted, ScriptedLibrary, says
 from tests.server.serving.models_room import USER, do, load, says_of, served, states, until_it_is, view
-from tests.waiting import until
+from tests.waiting import Pause, until
 
 SLOW = says("A long answer, of many words. " * 4, delay=0.01)
 
@@ -172,4 +175,31 @@ async def test_an_answer_counts_from_its_request_on(
     may_go_on.set()
     response = await asking
     assert response.status_code == 200, response.text
+    await until_it_is(ada, "available")
+
+
+@pytest.mark.parametrize("step", ["chosen", "committed"])
+async def test_an_answer_in_the_app_is_written_by_the_model_that_was_chosen(
+    ada: httpx.AsyncClient, app: FastAPI, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where any other name means the default."""
+    context_of(app).models.map_unknown = True
+    monkeypatch.setattr("fireside.server.serving.served._LOOK_SECONDS", 0.01)
+    await load(ada)
+    person, pause = Person(ada), Pause()
+    conversation = await person.converse(model="second", title="Mine")
+    if step == "chosen":
+        monkeypatch.setattr(messages, "system_of", pause.before(messages.system_of))
+    else:
+        monkeypatch.setattr(messages, "send", commits_by(pause.behind(AsyncSession.commit), monkeypatch))
+    asking = asyncio.create_task(person.ask(conversation, "Hi"))
+    await pause.is_there.wait()
+    assert code_of(await do(ada, "unload")) == (409, "answers_running")
+    assert (await do(ada, "unload", when="finished")).status_code == 202
+    await asyncio.sleep(0.05)  # several looks at whether it may go
+    pause.go.set()
+    started = await asking
+    await person.events(started["run"]["id"])
+    answer = await person.message(conversation, started["answer"]["id"])
+    assert (answer["status"], answer["content"], answer["model"]) == ("complete", "I am the second.", "second")
     await until_it_is(ada, "available")

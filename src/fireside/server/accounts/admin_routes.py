@@ -47,6 +47,7 @@ async def change_user(
         session, id, role=body.role, disabled=body.disabled, by=admin.id, address=client.address
     )
     if body.disabled:
+        await session.commit()
         context.abandon(id)
     return AccountView.model_validate(user)
 
@@ -57,9 +58,10 @@ async def remove_user(
 ) -> None:
     """Removes a person with all that is theirs."""
     await administration.remove_user(session, id)
-    context.abandon(id)
     by = None if admin.id == id else admin.id
     audit.note(session, "user_removed", by=by, address=client.address, target=id)
+    await session.commit()
+    context.abandon(id)
 
 
 @router.post("/users/{id}/reset", status_code=201)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Row, and_, bindparam, delete, or_, select
+from sqlalchemy import Row, and_, bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.chat import search
@@ -152,7 +152,9 @@ async def change(session: AsyncSession, user_id: str, conversation: Conversation
     if "model" in given:
         conversation.model = wanted.model
     if wanted.parameters is not None:
-        conversation.parameters = wanted.parameters.model_dump(exclude_none=True)
+        await _hold(session, conversation)
+        named = conversation.parameters | wanted.parameters.model_dump(exclude_unset=True)
+        conversation.parameters = {name: value for name, value in named.items() if value is not None}
     if wanted.current_leaf_id is not None:
         nodes = (
             await session.execute(
@@ -164,6 +166,18 @@ async def change(session: AsyncSession, user_id: str, conversation: Conversation
         except KeyError:
             raise not_found("message") from None
     await session.flush()
+
+
+async def _hold(session: AsyncSession, conversation: Conversation) -> None:
+    """Its parameters as they are now, and as they stay for others until this unit of work is over.
+
+    Raises `ApiError` 404 if it was deleted.
+    """
+    held = update(Conversation).where(Conversation.id == conversation.id).values(parameters=Conversation.parameters)
+    found = await session.execute(held.execution_options(synchronize_session=False))
+    if found.rowcount == 0:  # type: ignore[attr-defined]
+        raise not_found("conversation")
+    await session.refresh(conversation, ["parameters"])
 
 
 async def delete_all(session: AsyncSession, user_id: str, ids: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import undefer
 from fireside.assistant.text_model import TextModel
 from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations
-from fireside.server.chat.choice import chosen, drawing
+from fireside.server.chat.choice import Choice
 from fireside.server.chat.conversations import not_found
 from fireside.server.chat.instructions import system_of
 from fireside.server.chat.runs.answering import sampled_by
@@ -25,7 +25,6 @@ from fireside.server.chat.tree import path_to
 from fireside.server.chat.writers import writers_before
 from fireside.server.db.base import new_id, now
 from fireside.server.errors import ApiError, invalid
-from fireside.server.registry import ModelRegistry
 
 _NODES = select(Message.id, Message.parent_id, Message.role, Message.status, Message.content).where(
     Message.conversation_id == bindparam("conversation_id")
@@ -56,9 +55,7 @@ class _Nodes:
         return [Turn(row.role, row.content) for row in path_to(self.rows, message_id)]
 
 
-async def send(
-    session: AsyncSession, user: User, conversation: Conversation, new: NewMessage, models: ModelRegistry
-) -> Begun:
+async def send(session: AsyncSession, user: User, conversation: Conversation, new: NewMessage, choice: Choice) -> Begun:
     """A question and the message that will answer it.
 
     Raises `ApiError`: 404 for a parent or model that is not there, 400 for a parent that is a question, 409 for one
@@ -76,14 +73,16 @@ async def send(
         _check_written(parent)
     if new.is_end and any(row.parent_id == new.parent_id for row in nodes.rows):
         raise ApiError(409, "it has gone on elsewhere: load it again, and ask then", param="parent_id", code="gone_on")
+    is_first = not nodes.rows
+    if is_first and not conversation.has_own_title:
+        named = update(Conversation).where(Conversation.id == conversation.id, Conversation.has_own_title.is_(False))
+        named = named.values(title=first_words(new.content))
+        await session.execute(named.execution_options(synchronize_session=False))
     question = _add(
         session, conversation, parent_id=new.parent_id, role=Role.USER, content=new.content, id=new.id or new_id()
     )
-    is_first = not nodes.rows
-    if is_first and not conversation.has_own_title:
-        conversation.title = first_words(new.content)
     turns = [*nodes.turns_to(new.parent_id), Turn(Role.USER, new.content)]
-    begun = await _answer(session, user, conversation, question.id, turns, new, models)
+    begun = await _answer(session, user, conversation, question.id, turns, new, choice)
     begun.message = question
     if is_first and not conversation.has_own_title and begun.plan is not None:
         begun.plan = replace(begun.plan, question=new.content)
@@ -95,7 +94,7 @@ async def answer_again(
     user: User,
     message_id: str,
     hows: Sequence[Answering],
-    models: ModelRegistry,
+    choice: Choice,
     *,
     is_blind: bool = False,
 ) -> list[Begun]:
@@ -106,17 +105,17 @@ async def answer_again(
     conversation, message = await find(session, user, message_id)
     if message.role != Role.ASSISTANT:
         raise _wrong_role("only an answer can be given again; edit the question instead")
-    if len({chosen(conversation, how, models)[0].name for how in hows}) == 1:
-        hows = [drawing(conversation, how, models) for how in hows]
+    if len({choice.chosen(conversation, how)[0].name for how in hows}) == 1:
+        hows = [choice.drawing(conversation, how) for how in hows]
     nodes = await _nodes(session, conversation)
     turns = nodes.turns_to(message.parent_id)
     return [
-        await _answer(session, user, conversation, message.parent_id, turns, how, models, is_blind=is_blind)
+        await _answer(session, user, conversation, message.parent_id, turns, how, choice, is_blind=is_blind)
         for how in hows
     ]
 
 
-async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, models: ModelRegistry) -> Begun:
+async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, choice: Choice) -> Begun:
     """The message with other words, beside the one there is; a question is answered anew if `run` is set."""
     conversation, message = await find(session, user, message_id)
     _check_told(message)
@@ -125,7 +124,7 @@ async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, mo
     if message.role == Role.USER and new.run:
         nodes = await _nodes(session, conversation)
         turns = [*nodes.turns_to(message.parent_id), Turn(Role.USER, new.content)]
-        begun = await _answer(session, user, conversation, sibling.id, turns, new, models)
+        begun = await _answer(session, user, conversation, sibling.id, turns, new, choice)
         begun.message = sibling
         return begun
     conversation.current_leaf_id = sibling.id
@@ -134,7 +133,7 @@ async def edit(session: AsyncSession, user: User, message_id: str, new: Edit, mo
     return Begun(message=sibling)
 
 
-async def go_on(session: AsyncSession, user: User, message_id: str, how: Answering, models: ModelRegistry) -> Begun:
+async def go_on(session: AsyncSession, user: User, message_id: str, how: Answering, choice: Choice) -> Begun:
     """An answer that was cut is written on, in the same message. Raises `ApiError` 409 while it is written anyway."""
     conversation, message = await find(session, user, message_id)
     if message.role != Role.ASSISTANT:
@@ -148,12 +147,16 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     continues = bool(message.content)
     if continues:
         turns.append(Turn(Role.ASSISTANT, message.content))
-    model, parameters = chosen(conversation, how, models)
+    model, parameters = choice.chosen(conversation, how)
     system = await system_of(session, user, conversation, parameters)
     run = _add_run(session, user, conversation, message, new_id())
     taken = await session.execute(
         update(Message)
-        .where(Message.id == message.id, Message.status != Status.RUNNING)
+        .where(
+            Message.id == message.id,
+            Message.status != Status.RUNNING,
+            Message.run_id.is_not_distinct_from(message.run_id),  # or it has grown since it was read
+        )
         .values(
             status=Status.RUNNING,
             error=None,
@@ -174,7 +177,8 @@ async def go_on(session: AsyncSession, user: User, message_id: str, how: Answeri
     conversation.current_leaf_id = conversation.current_leaf_id or message.id
     conversation.updated_at = now()
     await session.flush()
-    plan = _plan(run, turns, model, parameters, system, continues=continues, left_out=message.left_out)
+    held = {"content": message.content, "reasoning": message.reasoning or "", "left_out": message.left_out}
+    plan = _plan(run, turns, model, parameters, system, **held)
     return Begun(answer=message, run=run, plan=plan)
 
 
@@ -214,11 +218,11 @@ async def _answer(
     parent_id: str | None,
     turns: Sequence[Turn],
     how: Answering,
-    models: ModelRegistry,
+    choice: Choice,
     *,
     is_blind: bool = False,
 ) -> Begun:
-    model, parameters = chosen(conversation, how, models)
+    model, parameters = choice.chosen(conversation, how)
     system = await system_of(session, user, conversation, parameters)
     run_id = new_id()
     answer = _add(
@@ -267,7 +271,7 @@ def _plan(run: Run, turns: Sequence[Turn], model: TextModel, parameters: Paramet
         user_id=run.user_id,
         conversation_id=run.conversation_id,
         message_id=run.message_id,
-        model=model.name,
+        model=model,
         turns=turns,
         system=system,
         parameters=parameters,

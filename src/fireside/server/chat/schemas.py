@@ -132,7 +132,7 @@ class ConversationChange(Request):
     pinned: bool | None = None
     archived: bool | None = None
     model: ModelName | None = None
-    parameters: Parameters | None = None
+    parameters: Parameters | None = Field(default=None, description="Those that are named; null takes one away.")
     current_leaf_id: Id | None = Field(
         default=None, description="Any message: the branch last written below it is shown."
     )
@@ -233,6 +233,9 @@ class DoneEvent(BaseModel):
     status: StatusName
     finish_reason: str | None
     error: MessageError | None
+    is_pruned: bool = Field(
+        description="The events before it are kept no longer, and were left out: the message holds what they said."
+    )
 
 
 class RunEventOut(

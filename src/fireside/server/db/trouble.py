@@ -6,6 +6,7 @@ import sqlite3
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm.exc import StaleDataError
 
 _PASSING_CODES = frozenset(  # of SQLite: locked, no room, no memory, a disk that does not answer
     {
@@ -15,6 +16,7 @@ _PASSING_CODES = frozenset(  # of SQLite: locked, no room, no memory, a disk tha
 )  # fmt: skip
 _PASSING_STATES = ("08", "40", "53", "57", "58")  # of PostgreSQL: connections, conflicts, room, an operator, the system
 _LASTING_STATES = ("22", "23", "54")  # values that are refused, constraints, limits
+_FOREIGN_KEY = "23503"
 
 
 def may_pass(error: Exception) -> bool:
@@ -28,6 +30,14 @@ def may_pass(error: Exception) -> bool:
         return code & 0xFF in _PASSING_CODES
     state = _state(error)
     return state.startswith(_PASSING_STATES) if state else isinstance(error, OperationalError)
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether what was to be changed, or what a new row was to belong to, has been deleted in the meantime."""
+    if isinstance(error, IntegrityError):
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        return code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY or _state(error) == _FOREIGN_KEY
+    return isinstance(error, StaleDataError)
 
 
 def is_for_good(error: Exception) -> bool:

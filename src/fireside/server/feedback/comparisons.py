@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts.tables import User
 from fireside.server.chat import conversations, messages
+from fireside.server.chat.choice import Choice
 from fireside.server.chat.messages import Begun
 from fireside.server.chat.schemas import Answering, ConversationChange, Parameters
 from fireside.server.chat.tables import Message, Status
@@ -17,13 +18,12 @@ from fireside.server.errors import ApiError, not_found
 from fireside.server.feedback import service
 from fireside.server.feedback.schemas import NewComparison, Vote
 from fireside.server.feedback.tables import Feedback, Kind
-from fireside.server.registry import ModelRegistry
 
 _shuffle = random.SystemRandom().shuffle
 
 
 async def begin(
-    session: AsyncSession, user: User, message_id: str, new: NewComparison, models: ModelRegistry
+    session: AsyncSession, user: User, message_id: str, new: NewComparison, choice: Choice
 ) -> tuple[Feedback, list[Begun]]:
     """Two more answers to the question that `message_id` answers, the left one first. Raises as `answer_again` does,
     and 409 where both would say the same."""
@@ -33,7 +33,7 @@ async def begin(
     hows *= 3 - len(hows)
     # The order decides the side and the ids, and both must tell nothing.
     _shuffle(hows)
-    left, right = await messages.answer_again(session, user, message_id, hows, models, is_blind=True)
+    left, right = await messages.answer_again(session, user, message_id, hows, choice, is_blind=True)
     assert left.answer is not None and right.answer is not None
     if left.answer.model == right.answer.model:
         asked = left.answer.parameters or {}
@@ -57,6 +57,8 @@ async def vote(session: AsyncSession, user: User, feedback_id: str, verdict: Vot
     record = await find(session, user, feedback_id)
     wanted = select(Message).where(Message.id.in_([record.message_id, record.other_id]))
     both = {message.id: message for message in await session.scalars(wanted)}
+    if len(both) < 2:  # deleted since it was found
+        raise not_found("comparison")
     left, right = both[record.message_id], both[record.other_id or ""]
     if Status.RUNNING in (left.status, right.status):
         raise ApiError(409, "an answer is still being written", code="still_running")

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts.deps import CurrentUser
 from fireside.server.body import BoundedRoute
+from fireside.server.chat.choice import Choice
 from fireside.server.chat.schemas import MessageOut
 from fireside.server.deps import Context, CurrentContext, DatabaseSession
 from fireside.server.errors import not_found
@@ -94,13 +95,11 @@ async def prefer(message_id: Id, body: Preference, user: CurrentUser, session: D
 @router.post("/api/messages/{message_id}/comparison", status_code=201)
 async def compare(message_id: Id, body: NewComparison, user: CurrentUser, context: CurrentContext) -> ComparisonOut:
     """Two more answers, beside this one, to choose from. Until then nothing tells which model writes which."""
-    with context.runs.room(user.id), context.runs.room(user.id):
+    with context.runs.room(user.id), context.runs.room(user.id), Choice(context.models) as choice:
         async with context.database.session() as session:
-            record, begun = await comparisons.begin(session, user, message_id, body, context.models)
-            await session.commit()
-            for made in begun:
-                if made.plan is not None:
-                    context.runs.launch(made.plan)
+            record, begun = await comparisons.begin(session, user, message_id, body, choice)
+            with context.runs.launching([made.plan for made in begun if made.plan is not None]):
+                await session.commit()
             left, right = (MessageOut.model_validate(made.answer) for made in begun)
             return ComparisonOut(feedback=FeedbackOut.model_validate(record), left=left, right=right)
 

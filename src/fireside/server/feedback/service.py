@@ -125,11 +125,14 @@ async def list_page(
 
     items = []
     for row in rows:
-        message, other = named[row.message_id], named.get(row.other_id or "")
+        message, other = named.get(row.message_id), named.get(row.other_id or "")
+        title = titles.get(row.conversation_id)
+        if message is None or title is None:  # deleted since the first query
+            continue
         items.append(
             FeedbackItem(
                 **FeedbackOut.model_validate(row).model_dump(),
-                title=titles[row.conversation_id],
+                title=title,
                 excerpt=message.excerpt,
                 model=model_of(message),
                 other_model=model_of(other),

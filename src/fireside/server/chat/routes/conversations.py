@@ -59,8 +59,10 @@ async def delete_conversations(
     body: ConversationIds, user: CurrentUser, session: DatabaseSession, context: CurrentContext
 ) -> Deleted:
     """Several at once. What is not there is not counted."""
+    deleted = await conversations.delete_all(session, user.id, body.ids)
+    await session.commit()
     await context.runs.stop_in(user.id, body.ids)
-    return Deleted(deleted=await conversations.delete_all(session, user.id, body.ids))
+    return Deleted(deleted=deleted)
 
 
 @router.get("/{conversation_id}")
@@ -82,6 +84,7 @@ async def change_conversation(
 async def delete_conversation(
     conversation_id: Id, user: CurrentUser, session: DatabaseSession, context: CurrentContext
 ) -> None:
-    await context.runs.stop_in(user.id, [conversation_id])
     if not await conversations.delete_all(session, user.id, [conversation_id]):
         raise conversations.not_found("conversation")
+    await session.commit()
+    await context.runs.stop_in(user.id, [conversation_id])

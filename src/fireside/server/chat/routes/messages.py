@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fireside.server.accounts.deps import CurrentUser
 from fireside.server.body import BoundedRoute
 from fireside.server.chat import conversations, messages
+from fireside.server.chat.choice import Choice
 from fireside.server.chat.messages import Begun
 from fireside.server.chat.schemas import Answering, Edit, MessageOut, NewMessage, RunOut, Started
 from fireside.server.chat.tables import Role
@@ -26,9 +27,9 @@ router = APIRouter(route_class=BoundedRoute, tags=["messages"])
 async def send_message(conversation_id: Id, body: NewMessage, user: CurrentUser, context: CurrentContext) -> Started:
     """Asks, and begins to answer. A request that is repeated with the same `id` gets what the first one got."""
 
-    async def send(session: AsyncSession) -> Begun:
+    async def send(session: AsyncSession, choice: Choice) -> Begun:
         conversation = await conversations.get(session, user.id, conversation_id)
-        return await messages.send(session, user, conversation, body, context.models)
+        return await messages.send(session, user, conversation, body, choice)
 
     try:
         return await _carry_out(context, user.id, send)
@@ -42,8 +43,8 @@ async def send_message(conversation_id: Id, body: NewMessage, user: CurrentUser,
 async def regenerate(message_id: Id, body: Answering, user: CurrentUser, context: CurrentContext) -> Started:
     """Another answer, beside this one."""
 
-    async def again(session: AsyncSession) -> Begun:
-        (begun,) = await messages.answer_again(session, user, message_id, [body], context.models)
+    async def again(session: AsyncSession, choice: Choice) -> Begun:
+        (begun,) = await messages.answer_again(session, user, message_id, [body], choice)
         if begun.answer is not None:
             await feedback.note_regeneration(session, user, begun.answer, message_id)
         return begun
@@ -55,8 +56,8 @@ async def regenerate(message_id: Id, body: Answering, user: CurrentUser, context
 async def edit(message_id: Id, body: Edit, user: CurrentUser, context: CurrentContext) -> Started:
     """The same message in other words, beside this one. `message` is the new one."""
 
-    async def change(session: AsyncSession) -> Begun:
-        begun = await messages.edit(session, user, message_id, body, context.models)
+    async def change(session: AsyncSession, choice: Choice) -> Begun:
+        begun = await messages.edit(session, user, message_id, body, choice)
         if begun.message is not None and begun.message.role == Role.ASSISTANT:
             await feedback.note_edit(session, user, begun.message, message_id)
         return begun
@@ -68,23 +69,23 @@ async def edit(message_id: Id, body: Edit, user: CurrentUser, context: CurrentCo
 async def go_on(message_id: Id, body: Answering, user: CurrentUser, context: CurrentContext) -> Started:
     """An answer that was cut is written on, in the same message."""
     return await _carry_out(
-        context, user.id, lambda session: messages.go_on(session, user, message_id, body, context.models)
+        context, user.id, lambda session, choice: messages.go_on(session, user, message_id, body, choice)
     )
 
 
 async def _carry_out(
-    context: Context, runs_of: str | None, work: Callable[[AsyncSession], Awaitable[Begun]]
+    context: Context, runs_of: str | None, work: Callable[[AsyncSession, Choice], Awaitable[Begun]]
 ) -> Started:
     """In a transaction of its own, since a run may begin only when its row is there for others to see.
 
     runs_of: whose run it may begin; None: it begins none.
     """
-    with context.runs.room(runs_of) if runs_of is not None else nullcontext():
+    room = context.runs.room(runs_of) if runs_of is not None else nullcontext()
+    with room, Choice(context.models) as choice:
         async with context.database.writing_session() as session:
-            begun = await work(session)
-            await session.commit()
-            if begun.plan is not None and begun.answer is not None:
-                context.runs.launch(begun.plan, content=begun.answer.content, reasoning=begun.answer.reasoning or "")
+            begun = await work(session, choice)
+            with context.runs.launching([] if begun.plan is None else [begun.plan]):
+                await session.commit()
             return Started(
                 message=None if begun.message is None else MessageOut.model_validate(begun.message),
                 answer=None if begun.answer is None else MessageOut.model_validate(begun.answer),

@@ -64,11 +64,11 @@ async def start_temporary(body: TemporaryChat, user: CurrentUser, context: Curre
     plan = Plan(
         run_id=new_id(),
         user_id=user.id,
-        model=model.name,
+        model=model,
         turns=[Turn(turn.role, turn.content) for turn in body.messages],
         system=system_prompt(parameters.system or "", user.instructions),
         parameters=parameters,
     )
-    with context.runs.room(user.id):
-        context.runs.launch(plan)
+    with context.runs.room(user.id), context.runs.launching([plan]):
+        pass  # there is nothing to commit
     return TemporaryRun(run=await service.get(context, user.id, plan.run_id))

@@ -37,13 +37,11 @@ def sampled_by(wanted: Parameters, model: TextModel) -> dict[str, Any]:
     return {"temperature": TEMPERATURE} | known | wanted.model_dump(exclude_none=True)
 
 
-async def write_answer(
-    plan: Plan, fitted: FittedPrompt, model: TextModel, metrics: Metrics, emit: Callable[[Event], None]
-) -> Answered:
+async def write_answer(plan: Plan, fitted: FittedPrompt, metrics: Metrics, emit: Callable[[Event], None]) -> Answered:
     """Raises what stands in the way (EngineError), before or after some of the text."""
     if fitted.left_out and not plan.is_blind:  # models differ in what they have room for
         emit({"type": "context", "left_out": fitted.left_out})
-    wanted = plan.parameters
+    model, wanted = plan.model, plan.parameters
     given = wanted.model_dump(include={"temperature", "top_p", "seed"})
     if given["temperature"] is None and model.defaults.temperature is None:
         given["temperature"] = TEMPERATURE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,6 @@ from fireside.server.db.base import now
 from fireside.server.db.database import Database
 from fireside.server.errors import ApiError, as_api_error, internal_error
 from fireside.server.metrics import Metrics
-from fireside.server.registry import ModelRegistry
 
 EVENTS_KEPT = timedelta(days=1)
 TEMPORARY_KEPT_SECONDS = 600.0  # a temporary answer, after its end, for a reader who was cut off
@@ -42,9 +41,8 @@ logger = logging.getLogger(__name__)
 class RunHub:
     """Between `start` and `close`, in one process per database: what it finds running at its start was cut off."""
 
-    def __init__(self, database: Database, models: ModelRegistry, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics) -> None:
         self._database = database
-        self._models = models
         self._metrics = metrics
         self._journal = Journal(database, self._taken_over)
         self._runs: dict[str, LiveRun] = {}
@@ -90,7 +88,8 @@ class RunHub:
             raise ApiError(
                 503, "another server has taken this one's place", type="server_error", code="server_replaced"
             )
-        running = sum(run.user_id == user_id and run.ending is None for run in self._runs.values())
+        mine = [run for run in self._runs.values() if run.user_id == user_id]
+        running = sum(run.task is not None and run.ending is None for run in mine)
         if running + self._reserved[user_id] >= MAX_RUNS_EACH:
             raise ApiError(
                 429,
@@ -107,26 +106,47 @@ class RunHub:
             if not self._reserved[user_id]:
                 del self._reserved[user_id]
 
-    def launch(self, plan: Plan, *, content: str = "", reasoning: str = "") -> LiveRun:
-        """Begins a run, whose row has been committed. content, reasoning: what its message holds already."""
+    @contextmanager
+    def launching(self, plans: Iterable[Plan]) -> Iterator[None]:
+        """Begins runs at its end, for a `with` around the commit of their rows; none if that raises.
+
+        They can be stopped from its beginning on: whoever finds a row, or has taken away what it belongs to, finds the
+        run as well.
+        """
+        runs = [(self._register(plan), plan) for plan in plans]
+        try:
+            yield
+        except BaseException:
+            for run, _ in runs:
+                run.close()
+            raise
+        for run, plan in runs:
+            self._launch(run, plan)
+
+    def _register(self, plan: Plan) -> LiveRun:
         run = LiveRun(
             id=plan.run_id,
             user_id=plan.user_id,
-            model=plan.model,
+            model=plan.model.name,
             conversation_id=plan.conversation_id,
             message_id=plan.message_id,
-            base_content=content,
-            base_reasoning=reasoning,
+            base_content=plan.content,
+            base_reasoning=plan.reasoning,
             is_blind=plan.is_blind,
         )
         self._runs[run.id] = run
+        self._spawn(self._forget(run))
+        return run
+
+    def _launch(self, run: LiveRun, plan: Plan) -> None:
+        if run.stopped_as is not None:  # since it was registered
+            self._journal.finish(run, Ending(status=run.stopped_as, error=run.stopped_because))
+            return
         run.task = asyncio.create_task(self._answer(run, plan))
         # A callback and not the task's own last lines, which a task that is cancelled before its first step never runs.
         run.task.add_done_callback(lambda task: self._ended(run, task))
-        self._spawn(self._forget(run))
         if plan.question is not None:
             self._spawn(self._write_title(run, plan, plan.question))
-        return run
 
     def find(self, run_id: str) -> LiveRun | None:
         """A run that is not over, or a temporary one that was not long ago."""
@@ -139,13 +159,13 @@ class RunHub:
             await run.wait_over()
 
     async def stop_in(self, user_id: str, conversation_ids: Collection[str]) -> None:
-        """Stops all that is being written in conversations of the person's."""
+        """Stops all that is being written in conversations of the person's. Once their deletion is committed, nothing
+        more can begin there."""
         runs = [run for run in self._runs.values() if run.user_id == user_id]
         await asyncio.gather(*(self.stop(run.id) for run in runs if run.conversation_id in conversation_ids))
 
     def abandon(self, user_id: str) -> None:
-        """Ends all runs of a person who is being deleted. Does not wait: who deletes holds what their end is to be
-        written to."""
+        """Ends all runs of a person who was disabled or deleted, once that is committed. Does not wait for it."""
         for run in self._runs.values():
             if run.user_id == user_id:
                 self._end(run, Status.STOPPED)
@@ -163,7 +183,8 @@ class RunHub:
     async def events(self, run_id: str, after: int) -> AsyncGenerator[bytes]:
         """The events behind the one numbered `after`, as server-sent events, up to the last one.
 
-        Of a run that is over they come from the database; if they were pruned, its end alone is told.
+        Of a run that is over they come from the database; if they were pruned, its end alone is told, and that
+        they were.
         """
         if (live := self._runs.get(run_id)) is not None:
             async with aclosing(live.listen(after)) as events:
@@ -175,22 +196,23 @@ class RunHub:
         if run is None or run.status == Status.RUNNING:  # deleted, or begun a moment ago: the reader asks again
             return
         if run.events is None:
-            yield frame(after + 1, encode(Ending(status=Status(run.status), error=run.error).event))
+            ending = Ending(status=Status(run.status), error=run.error).event
+            yield frame(after + 1, encode(ending | {"is_pruned": True}))
         else:
             lines = run.events.split("\n")
             yield b"".join(frame(n, line) for n, line in enumerate(lines[after:], after + 1))
 
     async def _answer(self, run: LiveRun, plan: Plan) -> Answered:
-        model = self._models.get(plan.model)
-        fitted = await fitted_prompt(plan, model)
+        fitted = await fitted_prompt(plan)
         if not plan.continues or plan.left_out == fitted.left_out:
             run.left_out = fitted.left_out
-        return await write_answer(plan, fitted, model, self._metrics, lambda event: self._journal.append(run, event))
+        return await write_answer(plan, fitted, self._metrics, lambda event: self._journal.append(run, event))
 
     def _end(self, run: LiveRun, status: Status, because: dict[str, Any] | None = None) -> None:
-        if run.ending is None and run.stopped_as is None and run.task is not None:
+        if run.ending is None and run.stopped_as is None:
             run.stopped_as, run.stopped_because = status, because
-            run.task.cancel()
+            if run.task is not None:
+                run.task.cancel()
 
     def _ended(self, run: LiveRun, task: asyncio.Task[Answered]) -> None:
         self._journal.finish(run, _ending_of(run, task))
@@ -210,7 +232,7 @@ class RunHub:
 
     async def _write_title(self, run: LiveRun, plan: Plan, question: str) -> None:
         try:
-            title = await write_title(self._models.get(plan.model), question)
+            title = await write_title(plan.model, question)
         except Exception as error:  # it keeps its first words
             logger.info("no title for a conversation: %s", error)
             return

@@ -62,6 +62,7 @@ class Ending:
             "status": self.status,
             "finish_reason": self.finish_reason,
             "error": self.error,
+            "is_pruned": False,
         }
 
 

@@ -28,22 +28,28 @@ class Turn:
 class Plan:
     """turns: from the first message to the one to answer, or to the answer to go on with (`continues`).
 
+    content, reasoning: what its message holds already.
     question: what a title is to be written for; None: it has one. is_blind: nothing may tell which model answers.
     left_out: how many messages the beginning of an answer to go on with was given without; None: not known.
     """
 
     run_id: str
     user_id: str
-    model: str
+    model: TextModel
     turns: Sequence[Turn]
     system: str = ""
     parameters: Parameters
     conversation_id: str | None = None
     message_id: str | None = None
-    continues: bool = False
+    content: str = ""
+    reasoning: str = ""
     question: str | None = None
     is_blind: bool = False
     left_out: int | None = None
+
+    @property
+    def continues(self) -> bool:
+        return bool(self.content)
 
 
 @dataclass(frozen=True)
@@ -56,21 +62,21 @@ class FittedPrompt:
     left_out: int
 
 
-async def fitted_prompt(plan: Plan, model: TextModel) -> FittedPrompt:
+async def fitted_prompt(plan: Plan) -> FittedPrompt:
     """The prompt of a run, without the oldest turns if there is no room for them.
 
     The system message and the last turn are never left out. Raises PromptError (ContextLengthExceeded if they alone
     do not fit).
     """
     starts = _turn_starts(plan.turns)
-    limit = model.context_length
+    limit = plan.model.context_length
     wanted = plan.parameters.max_tokens or 0
     room = limit - min(wanted or limit // _ROOM_SHARE, limit // 2)
 
     async def encoded(skipped: int) -> tuple[ChatPrompt, tuple[int, ...]]:
         prompt = _prompt(plan, plan.turns[starts[skipped] :])
         try:
-            return prompt, await model.encode(prompt)
+            return prompt, await plan.model.encode(prompt)
         except ContextLengthExceeded:
             if skipped == len(starts) - 1:
                 raise
