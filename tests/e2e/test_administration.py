@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from tests.e2e.conftest import PASSWORD, Site, slowly
 from tests.e2e.test_accessibility import AXE, check
@@ -22,6 +23,10 @@ def room(page: Page, section: str) -> None:
 
 def row(page: Page, text: str) -> Locator:
     return page.get_by_role("main").get_by_role("listitem").filter(has_text=text)
+
+
+def box(element: Locator) -> FloatRect:
+    return element.bounding_box() or FloatRect(x=0, y=0, width=0, height=0)
 
 
 def choose(page: Page, name: str, action: str) -> None:
@@ -83,6 +88,22 @@ def test_people_come_change_and_go(site: Site, page: Page, new_page: Callable[..
     dialog.get_by_label("To confirm, type: bob@example.com").fill("bob@example.com")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Nobody found.")).to_be_visible()
+
+
+def test_lists_on_a_phone_and_from_right_to_left(
+    site: Site, signed_in: dict[str, Any], new_page: Callable[..., Page]
+) -> None:
+    page = new_page(storage_state=signed_in, viewport={"width": 390, "height": 844}, locale="ar")
+    page.goto(f"{site.url}/admin")
+    expect(row(page, "ada@example.com")).to_be_visible()
+    name, role = row(page, "ada@example.com").locator(".what, .what ~ .hint").all()
+    assert box(role)["y"] > box(name)["y"] + box(name)["height"]  # beside each other both would be cut
+    assert box(name)["width"] > 200
+    page.goto(f"{site.url}/admin/settings")
+    english = page.get_by_text("Address the server binds to.")
+    expect(english).to_be_visible()
+    assert english.evaluate("text => getComputedStyle(text).direction") == "ltr"
+    assert box(english)["x"] + box(english)["width"] > 340  # but on the side where a line begins
 
 
 def test_a_model_is_loaded_chosen_and_unloaded(site: Site, page: Page) -> None:
