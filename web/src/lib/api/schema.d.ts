@@ -1382,6 +1382,7 @@ export interface components {
             current_leaf_id?: string | null;
             /** Model */
             model?: string | null;
+            /** @description Those that are named; null takes one away. */
             parameters?: components["schemas"]["Parameters"] | null;
             /** Pinned */
             pinned?: boolean | null;
@@ -1535,6 +1536,11 @@ export interface components {
             error: components["schemas"]["MessageError"] | null;
             /** Finish Reason */
             finish_reason: string | null;
+            /**
+             * Is Pruned
+             * @description The events before it are kept no longer, and were left out: the message holds what they said.
+             */
+            is_pruned: boolean;
             /**
              * Status
              * @enum {string}

@@ -61,19 +61,19 @@ export async function dropOld(): Promise<void> {
   }
 }
 
-/** Whether somebody else is here by now, or nobody, as another tab knows. */
-const isGone = () => localStorage.getItem(OWNER) !== owner;
+/** Whether somebody is still here, and not somebody else by now, or nobody, as another tab may know. */
+export const isHere = (user: string | null | undefined): boolean => localStorage.getItem(OWNER) === user;
 
 /** Never fails: what cannot be kept is not. */
 export async function keep(path: string, value: unknown): Promise<void> {
   try {
     const text = JSON.stringify(value);
-    if (!owner || isGone() || text.length > MAX_LENGTH) return;
+    if (!owner || !isHere(owner) || text.length > MAX_LENGTH) return;
     const cache = await open();
     if (!cache) return;
     await cache.delete(path); // what is written last is last in the list
     await cache.put(path, new Response(text, { headers: { 'X-Kept-At': String(Date.now()) } }));
-    if (isGone()) await caches.delete(PREFIX + owner);
+    if (!isHere(owner)) await caches.delete(PREFIX + owner);
     if (!path.startsWith(CONVERSATION)) return;
     const conversations = (await cache.keys()).filter(({ url }) => new URL(url).pathname.startsWith(CONVERSATION));
     for (const oldest of conversations.slice(0, -MAX_CONVERSATIONS)) await cache.delete(oldest);

@@ -5,8 +5,10 @@ import { follow } from '../api/events';
 import { ApiError } from '../api/http';
 import type { Message, RunEvent } from '../api/types';
 
-interface Listener {
+export interface Listener {
   onEnd(message: Message): void;
+  /** It has ended, and of its text only `half` is known: the server has forgotten the events that brought the rest. */
+  onPruned(half: Message): void;
   /** The conversation is too long for the model: its oldest messages were not read. */
   onLeftOut(): void;
   onTitle(title: string): void;
@@ -60,7 +62,8 @@ export class Answer {
         this.#listener.onTitle(event.title);
         break;
       case 'done':
-        this.#end({ status: event.status, error: event.error ?? null, finish_reason: event.finish_reason ?? null });
+        if (event.is_pruned) this.#end({ status: 'interrupted' }, this.#listener.onPruned);
+        else this.#end({ status: event.status, error: event.error ?? null, finish_reason: event.finish_reason ?? null });
         return true;
     }
     if (!this.#isDue) {
@@ -77,10 +80,10 @@ export class Answer {
     this.reasoning = this.#thought;
   }
 
-  #end(how: Pick<Message, 'status'> & Partial<Message>): void {
+  #end(how: Pick<Message, 'status'> & Partial<Message>, tell = this.#listener.onEnd): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#show();
-    this.#listener.onEnd({ ...this.#message, content: this.#text, reasoning: this.#thought || null, ...how });
+    tell({ ...this.#message, content: this.#text, reasoning: this.#thought || null, ...how });
   }
 }

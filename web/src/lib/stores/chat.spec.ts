@@ -1,22 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import type { Message } from '../api/types';
+import { later, message, started, storage, tree } from './stage';
 
-/** A browser's storage and address bar, as far as the stores look at them. */
-const { storage } = vi.hoisted(() => {
-  const storage = () => {
-    const values: Record<string, string> = {};
-    const own = (name: string, value: unknown) => Object.defineProperty(values, name, { value, enumerable: false });
-    own('getItem', (name: string) => values[name] ?? null);
-    own('setItem', (name: string, value: string) => (values[name] = value));
-    own('removeItem', (name: string) => delete values[name]);
-    return values as unknown as Storage;
-  };
-  const location = { pathname: '/', search: '', origin: 'http://fireside' };
-  const go = (_: unknown, __: string, address: string) => (location.pathname = address);
-  Object.assign(globalThis, { localStorage: storage(), sessionStorage: storage(), location, history: { pushState: go, replaceState: go } });
-  Object.assign(globalThis, { addEventListener: () => {}, requestAnimationFrame: () => 0 });
-  return { storage };
-});
+await vi.hoisted(async () => (await import('./stage')).setBrowser());
 vi.mock('../api/conversations');
 vi.mock('./answer.svelte', () => ({ Answer: class { follow = async () => {}; leave = () => {}; } })); // prettier-ignore
 
@@ -28,22 +13,7 @@ const { history } = await import('./history.svelte');
 const { queue } = await import('./queue.svelte');
 const { router } = await import('./router.svelte');
 
-const message = (id: string, parent_id: string | null, more: Partial<Message> = {}) =>
-  ({ id, parent_id, role: id.includes('q') ? 'user' : 'assistant', content: id, status: 'complete', run_id: null, is_blind: false, ...more }) as Message;
-const tree = (id: string) => ({ id, title: id.toUpperCase(), updated_at: '', model: null, parameters: {}, current_leaf_id: `${id}-a`, messages: [message(`${id}-q`, null), message(`${id}-a`, `${id}-q`)] });
-const started = (parent: string | null) => ({ message: message('new-q', parent), answer: message('new-a', 'new-q', { status: 'running', run_id: 'r' }), run: null });
 const shown = () => [chat.id, router.path, ...chat.path.map(({ id }) => id)];
-
-/** An answer of the server that comes when the test says so. */
-function later<T>(call: { mockReturnValueOnce: (value: never) => unknown }): { come: (value: T) => Promise<void>; fail: () => Promise<void> } {
-  let done: (value: T) => void;
-  let fail: (error: Error) => void;
-  const value = new Promise<T>((resolve, reject) => ([done, fail] = [resolve, reject]));
-  value.catch(() => {});
-  call.mockReturnValueOnce(value as never);
-  const settled = () => new Promise<void>((resolve) => setTimeout(resolve));
-  return { come: (value) => (done(value), settled()), fail: () => (fail(new Error('no')), settled()) };
-}
 
 async function turnTo(id: string | null) {
   router.go(id ? `/c/${id}` : '/');
@@ -189,7 +159,7 @@ test('every conversation keeps its draft while another is written to', async () 
   draft.open(null);
   type('one');
   let go = () => {};
-  done = draft.send(async (_, onMade) => {
+  done = draft.send(async (_, __, onMade) => {
     onMade('n');
     await new Promise<void>((resolve) => (go = resolve));
   });

@@ -7,9 +7,12 @@ import type { Conversation, Message, Parameters, Started, Tree } from '../api/ty
 import { splitFiles } from '../chat/attached';
 import { childrenOf, latestLeaf, pathTo } from '../chat/tree';
 import { forget } from '../offline/kept';
+import { merged } from '../util/differing';
 import { newId } from '../util/ids';
+import { inTurn, Reads, whenDone } from '../util/order';
 import { tabs } from '../util/tabs';
-import { Answer } from './answer.svelte';
+import type { Answer } from './answer.svelte';
+import { Answers } from './answers.svelte';
 import { connection } from './connection.svelte';
 import { history } from './history.svelte';
 import { models } from './models.svelte';
@@ -33,10 +36,11 @@ export class Chat {
   isTemporary = $state(false);
   /** For a new conversation, until it has parameters of its own. */
   #parameters = $state.raw<Parameters>({});
-  #answers = $state.raw<ReadonlyMap<string, Answer>>(new Map());
+  #answers = new Answers();
   /** Its signal fires when something else is shown: what was asked for before then has no more place on the screen. */
   #opening = new AbortController();
   #wanted = $state<string | null>(null);
+  #reads = new Reads();
 
   // Derived, so that a new title is not taken for another conversation.
   readonly id = $derived(this.conversation?.id ?? null);
@@ -62,7 +66,7 @@ export class Chat {
 
   /** The text of a message as far as it is known: of one that is being written, with what has come so far. */
   answer(id: string): Answer | null {
-    return this.#answers.get(id) ?? null;
+    return this.#answers.get(id);
   }
 
   /** Shows a conversation, or a new one for null. `message`: shows the branch that it is on. */
@@ -78,7 +82,7 @@ export class Chat {
     this.isLoading = true;
     const { signal } = this.#opening;
     try {
-      const tree = await api.open(id, signal);
+      const tree = await this.#reads.read(() => api.open(id, signal));
       if (signal.aborted) return;
       this.isKept = connection.isAway;
       this.#show(tree);
@@ -112,6 +116,7 @@ export class Chat {
       this.conversation = into;
       if (router.path === path) router.go(`/c/${into.id}`, { replace: true });
     }
+    await whenDone(into.id); // the model that was chosen just before is to answer
     const started = await api.ask(into.id, { id, parent_id, is_end, content }).catch(async (error: unknown) => {
       const hasGoneOn = error instanceof ApiError && error.code === 'gone_on'; // in another tab, or on another device
       if (hasGoneOn && into.id === this.id) await this.reload();
@@ -129,7 +134,7 @@ export class Chat {
   /** Gives the id of the new answer; null when it is not on the screen. */
   async regenerate(id: string, model?: string): Promise<string | null> {
     if (this.isTemporary) return this.#answerTemporarily(this.messages.get(this.messages.get(id)?.parent_id ?? '')!);
-    const started = await this.#unlessLeft(api.regenerate(id, model ? { model } : {}));
+    const started = await this.#unlessLeft(() => api.regenerate(id, model ? { model } : {}));
     return started?.answer?.id ?? null;
   }
 
@@ -145,23 +150,24 @@ export class Chat {
   }
 
   /** Everything anew, on the same branch, or on that of `leaf`. */
-  async reload(leaf = this.leaf): Promise<void> {
+  async reload(leaf?: string): Promise<void> {
     const { id } = this;
     if (!id) return;
-    const tree = await api.open(id);
+    const tree = await this.#reads.read(() => api.open(id));
     if (id !== this.id) return;
+    const shown = leaf ?? this.leaf;
     this.isKept = connection.isAway;
-    this.#leaveAnswers();
+    this.#answers.leave();
     this.#show(tree);
-    if (leaf && this.messages.has(leaf)) this.leaf = latestLeaf(this.messages, leaf);
+    if (shown && this.messages.has(shown)) this.leaf = latestLeaf(this.messages, shown);
   }
 
   async edit(id: string, content: string): Promise<void> {
-    await this.#unlessLeft(api.edit(id, content, true));
+    await this.#unlessLeft(() => api.edit(id, content, true));
   }
 
   async carryOn(id: string): Promise<void> {
-    await this.#unlessLeft(api.carryOn(id));
+    await this.#unlessLeft(() => api.carryOn(id));
   }
 
   async stop(): Promise<void> {
@@ -173,18 +179,26 @@ export class Chat {
   /** Shows the branch of `id` that was last written, and has the server remember it. */
   turnTo(id: string): void {
     this.leaf = latestLeaf(this.messages, id);
-    if (this.conversation && !this.isTemporary) {
-      void api.change(this.conversation.id, { current_leaf_id: this.leaf }).catch(() => {}); // next time, the other branch
-    }
+    const { id: of, leaf } = this;
+    if (!of || this.isTemporary) return;
+    void inTurn(of, () => api.change(of, { current_leaf_id: leaf })).catch(() => {}); // next time, the other branch
   }
 
+  /** `parameters`: those that are to be others, null for what the model is to say. */
   async choose(values: { model?: string; parameters?: Parameters }): Promise<void> {
     if (values.model) models.choose(values.model);
-    const { signal } = this.#opening;
-    if (this.conversation) {
-      const changed = await api.change(this.conversation.id, values);
-      if (!signal.aborted) this.conversation = changed;
-    } else if (values.parameters) this.#parameters = values.parameters;
+    const { id } = this;
+    if (id) this.take(await inTurn(id, () => api.change(id, values)));
+    else if (values.parameters) this.#parameters = merged(this.#parameters, values.parameters);
+  }
+
+  /** Something about a conversation was changed: it may be the one that is shown, or is being fetched. */
+  take(changed: Conversation): void {
+    if (changed.id !== this.place) return;
+    this.#reads.changed();
+    if (!this.conversation) return;
+    this.conversation = changed;
+    this.#keep();
   }
 
   #make(): Promise<Conversation> {
@@ -194,9 +208,10 @@ export class Chat {
   }
 
   /** Shows what is about to begin, where the same conversation is still shown by then. */
-  async #unlessLeft(begun: Promise<Started>): Promise<Started | null> {
+  async #unlessLeft(begin: () => Promise<Started>): Promise<Started | null> {
     const { signal } = this.#opening;
-    const started = await begun;
+    if (this.id) await whenDone(this.id);
+    const started = await begin();
     if (signal.aborted) return null;
     this.#begin(started);
     return started;
@@ -230,20 +245,23 @@ export class Chat {
   }
 
   #put(message: Message): void {
+    this.#reads.changed();
     this.messages = new Map(this.messages).set(message.id, message);
   }
 
   #follow(message: Message): void {
     if (!message.run_id) return;
-    this.#answers.get(message.id)?.leave();
     const isFirst = this.messages.size <= 2;
     let hasTitle = false;
-    const answer = new Answer(message, {
+    this.#answers.follow(message, {
       onEnd: (ended) => {
         this.#put(ended);
         this.#keep();
         if (isFirst && !hasTitle && !this.isTemporary) setTimeout(() => void this.#catchUp(ended.id), LATE_TITLE);
-        this.#answers = new Map([...this.#answers].filter(([id, other]) => id !== ended.id || other !== answer));
+      },
+      onPruned: (half) => {
+        this.#put(half);
+        if (!this.isTemporary) void notices.attempt(() => this.reload());
       },
       onLeftOut: () => notices.say(m.status_left_out()),
       onTitle: (title) => {
@@ -251,8 +269,6 @@ export class Chat {
         this.#retitle(title);
       },
     });
-    this.#answers = new Map(this.#answers).set(message.id, answer);
-    void answer.follow();
   }
 
   #retitle(title: string): void {
@@ -265,7 +281,7 @@ export class Chat {
   async #catchUp(message: string): Promise<void> {
     const { id } = this;
     if (!id || !this.messages.has(message)) return;
-    const { title } = await api.open(id).catch(() => ({ title: '' })); // the old one will do
+    const { title } = await this.#reads.read(() => api.open(id)).catch(() => ({ title: '' })); // the old one will do
     if (title && id === this.id) this.#retitle(title);
   }
 
@@ -283,15 +299,10 @@ export class Chat {
     return answer.id;
   }
 
-  #leaveAnswers(): void {
-    for (const answer of this.#answers.values()) answer.leave();
-    this.#answers = new Map();
-  }
-
   #close(): void {
     this.#opening.abort();
     this.#opening = new AbortController();
-    this.#leaveAnswers();
+    this.#answers.leave();
     this.conversation = null;
     this.messages = new Map();
     this.leaf = null;
@@ -308,3 +319,4 @@ function draft(role: Message['role'], content: string, parent_id: string | null)
 }
 
 export const chat = new Chat();
+history.whenChanged((conversation) => chat.take(conversation));

@@ -64,9 +64,7 @@ function ofConversation(): Command[] {
 }
 
 function ofKept(id: string): Command[] {
-  // The sidebar knows what was changed there; the conversation on the screen may not.
-  const known = [...history.pinned, ...history.recent].find((one) => one.id === id) ?? chat.conversation!;
-  const { pinned_at, archived_at } = known;
+  const { pinned_at, archived_at } = chat.conversation!;
   return [
     { name: pinned_at ? m.unpin() : m.pin(), icon: 'pin', run: () => history.change(id, { pinned: !pinned_at }) },
     { name: archived_at ? m.unarchive() : m.archive(), icon: 'archive', run: () => archive(id, !archived_at) },

@@ -6,6 +6,7 @@
  */
 
 import type { Attached } from '../chat/attached';
+import { isHere } from '../offline/kept';
 
 export interface Draft {
   text: string;
@@ -63,6 +64,7 @@ function read<T>(storage: Storage, name: string): T[] {
 }
 
 function keep(storage: Storage, name: string, text: string): boolean {
+  if (owner && !isHere(owner)) return true; // signed out in another tab, of which this one is about to hear
   try {
     if (text) storage.setItem(name, text);
     else storage.removeItem(name);

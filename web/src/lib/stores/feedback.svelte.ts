@@ -2,6 +2,7 @@
 
 import * as api from '../api/feedback';
 import type { Feedback, Reason, Vote } from '../api/types';
+import { inTurn } from '../util/order';
 import { chat } from './chat.svelte';
 
 class FeedbackStore {
@@ -22,10 +23,12 @@ class FeedbackStore {
   }
 
   /** A thumb. A second press takes it back, of what was said before the page was opened as well. */
-  async press(message: string, verdict: 'up' | 'down'): Promise<void> {
-    await this.#opening.catch(() => {});
-    const record = this.rating(message);
-    await (record?.verdict === verdict ? this.takeBack(record) : this.rate(message, verdict));
+  press(message: string, verdict: 'up' | 'down'): Promise<void> {
+    return inTurn(message, async () => {
+      await this.#opening.catch(() => {});
+      const record = this.rating(message);
+      await (record?.verdict === verdict ? this.takeBack(record) : this.#rate(message, verdict, [], ''));
+    });
   }
 
   async #open(conversation: string | null): Promise<void> {
@@ -54,7 +57,11 @@ class FeedbackStore {
     );
   }
 
-  async rate(message: string, verdict: 'up' | 'down', reasons: Reason[] = [], comment = ''): Promise<void> {
+  rate(message: string, verdict: 'up' | 'down', reasons: Reason[], comment: string): Promise<void> {
+    return inTurn(message, () => this.#rate(message, verdict, reasons, comment));
+  }
+
+  async #rate(message: string, verdict: 'up' | 'down', reasons: Reason[], comment: string): Promise<void> {
     this.#put(await api.rate(message, verdict, reasons, comment));
     this.asking = message;
     this.offered = null;

@@ -3,6 +3,7 @@
 import * as api from '../api/conversations';
 import { forget } from '../offline/kept';
 import type { Conversation, ConversationChange, Project } from '../api/types';
+import { inTurn, Reads } from '../util/order';
 
 const PINNED = { pinned: true, limit: 100 };
 const RECENT = { pinned: false, limit: 50 };
@@ -18,19 +19,24 @@ class History {
   isLoaded = $state(false);
   #cursor = $state<string | null>(null);
   #loading = false;
+  #reads = new Reads();
+  #onChanged: (conversation: Conversation) => void = () => {};
 
   get hasMore(): boolean {
     return this.#cursor !== null;
   }
 
+  /** Whom to tell of each conversation that was renamed, pinned or moved here. */
+  whenChanged(listener: (conversation: Conversation) => void): void {
+    this.#onChanged = listener;
+  }
+
   async load(): Promise<void> {
-    const of = { project: this.project };
-    const [pinned, recent, projects] = await Promise.all([
-      api.listKept({ ...of, ...PINNED }),
-      api.listKept({ ...of, ...RECENT }),
-      api.projects(),
-    ]);
-    if (of.project !== this.project) return;
+    const [pinned, recent, projects] = await this.#reads.read(() => {
+      const of = { project: this.project };
+      return Promise.all([api.listKept({ ...of, ...PINNED }), api.listKept({ ...of, ...RECENT }), api.projects()]);
+    });
+    this.#reads.changed();
     this.pinned = pinned.items;
     this.recent = recent.items;
     this.#cursor = recent.next_cursor;
@@ -42,7 +48,9 @@ class History {
     if (this.#loading || !this.#cursor) return;
     this.#loading = true;
     try {
-      const page = await api.list({ project: this.project, ...RECENT, cursor: this.#cursor });
+      // Where the list is another by now, its cursor is, or there is none yet.
+      const page = await this.#reads.read(async () => this.#cursor && api.list({ project: this.project, ...RECENT, cursor: this.#cursor }));
+      if (!page) return;
       const known = new Set(this.recent.map(({ id }) => id));
       this.recent = [...this.recent, ...page.items.filter(({ id }) => !known.has(id))];
       this.#cursor = page.next_cursor;
@@ -53,6 +61,8 @@ class History {
 
   async show(project: string | null): Promise<void> {
     this.project = project;
+    this.#cursor = null;
+    this.#reads.changed();
     await this.load();
   }
 
@@ -87,6 +97,7 @@ class History {
 
   /** What changed here is kept in this browser like what the server listed. */
   #put(pinned: Conversation[], recent: Conversation[]): void {
+    this.#reads.changed();
     this.pinned = pinned;
     this.recent = recent;
     if (!this.isLoaded) return;
@@ -95,7 +106,9 @@ class History {
   }
 
   async change(id: string, values: ConversationChange): Promise<void> {
-    this.place(await api.change(id, values));
+    const changed = await inTurn(id, () => api.change(id, values));
+    this.place(changed);
+    this.#onChanged(changed);
   }
 
   async destroy(ids: string[]): Promise<void> {

@@ -28,8 +28,8 @@ class Queue {
     this.items = conversation ? readWaiting(conversation) : [];
   }
 
-  add(content: string): void {
-    this.#set([...this.items, { id: newId(), content }]);
+  add(content: string, id = newId()): void {
+    this.#set([...this.items, { id, content }]);
   }
 
   change(id: string, content: string): void {

@@ -72,9 +72,10 @@ class Session {
 
   async signOut(): Promise<void> {
     await accounts.signOut();
+    const kept = keepFor(null); // from here on other tabs write down no drafts either
     forgetDraftsOfOthers(null);
     tabs.postMessage(null);
-    await keepFor(null);
+    await kept;
     locale.forget();
     this.#leave();
   }
