@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.e2e.conftest import Site, slowly
@@ -308,3 +309,10 @@ def test_a_key_is_made_for_as_long_as_it_is_wanted(site: Site, page: Page) -> No
     page.get_by_label("Valid for").select_option("30 days")
     page.get_by_role("button", name="Create key").click()
     expect(page.get_by_role("listitem").filter(has_text="A script")).to_contain_text("valid until")
+
+
+@pytest.mark.parametrize("path", ["/settings/nothing", "/admin/nothing", "/continue"])
+def test_a_wrong_address_is_called_one(site: Site, page: Page, path: str) -> None:
+    page.goto(site.url + path)
+    expect(page.get_by_role("heading", name="There is no such page.")).to_be_visible()
+    expect(page.get_by_label("Message", exact=True)).to_have_count(0)
