@@ -50,7 +50,7 @@ ROUTES = (
     "/admin/health",
     "/admin/settings",
     "/admin/backups",
-    "/admin/log",
+    "/admin/activity",
     MISSING,
     "/continue",
 )

@@ -55,6 +55,7 @@ def test_what_was_read_can_be_read_without_a_network(site: Site, installed: Page
     page.reload()
     answered(page, "It burns wax.")
     expect(page.get_by_text("You are offline.")).to_be_visible()
+    expect(page.get_by_role("button", name="Dismiss")).to_have_count(0)  # said once
     message = page.get_by_label("Message", exact=True)
     message.fill("And what of the wick?")
     page.keyboard.press("Enter")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.e2e.conftest import Site, slowly
@@ -148,8 +149,13 @@ def test_commands_by_name(site: Site, page: Page) -> None:
     command("settings prompts")
     expect(page.get_by_role("heading", name="Prompts")).to_be_visible()
     page.get_by_label("Name").fill("shorten")
-    page.get_by_label("Text").fill("Shorten this:")
+    page.get_by_label("Text").fill("Shorten that:")
     page.get_by_role("button", name="Add prompt").click()
+    page.get_by_role("button", name="Edit /shorten").click()
+    expect(page.get_by_label("Text")).to_be_focused()
+    page.get_by_label("Text").fill("Shorten this:")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Delete /shorten")).to_have_count(1)
     command("temporary")
     expect(page.get_by_text("Temporary: nothing of this chat")).to_be_visible()
     command("new chat")
@@ -296,3 +302,18 @@ def test_sentences_are_announced_once(site: Site, page: Page) -> None:
     assert " ".join(" ".join(said).split()) == "Yes, yes. It is so. It is so. - one - two The end"
     page.get_by_role("link", name="New chat").first.click()
     expect(page.get_by_text("The end")).to_have_count(0)
+
+
+def test_a_key_is_made_for_as_long_as_it_is_wanted(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/settings/keys")
+    page.get_by_label("What it is for").fill("A script")
+    page.get_by_label("Valid for").select_option("30 days")
+    page.get_by_role("button", name="Create key").click()
+    expect(page.get_by_role("listitem").filter(has_text="A script")).to_contain_text("valid until")
+
+
+@pytest.mark.parametrize("path", ["/settings/nothing", "/admin/nothing", "/continue"])
+def test_a_wrong_address_is_called_one(site: Site, page: Page, path: str) -> None:
+    page.goto(site.url + path)
+    expect(page.get_by_role("heading", name="There is no such page.")).to_be_visible()
+    expect(page.get_by_label("Message", exact=True)).to_have_count(0)

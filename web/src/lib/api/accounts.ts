@@ -15,5 +15,6 @@ export const deleteMe = (password: string) => remove('/api/me', { password });
 export const sessions = () => get<Page<BrowserSession>>('/api/sessions', { limit: 100 });
 export const endSession = (id: string) => remove(`/api/sessions/${id}`);
 export const keys = () => get<Page<ApiKey>>('/api/keys', { limit: 100 });
-export const createKey = (name: string) => post<CreatedKey>('/api/keys', { name });
+/** days: how long it is valid; null: until it is revoked. */
+export const createKey = (name: string, days: number | null) => post<CreatedKey>('/api/keys', { name, expires_in_days: days });
 export const revokeKey = (id: string) => remove(`/api/keys/${id}`);

@@ -44,4 +44,5 @@ export const changeProject = (id: string, values: Partial<Pick<Project, 'name' |
 export const destroyProject = (id: string) => remove(`/api/projects/${id}`);
 export const prompts = () => getKept<Page<Prompt>>('/api/prompts', { limit: 100 });
 export const createPrompt = (name: string, content: string) => post<Prompt>('/api/prompts', { name, content });
+export const changePrompt = (id: string, name: string, content: string) => patch<Prompt>(`/api/prompts/${id}`, { name, content });
 export const destroyPrompt = (id: string) => remove(`/api/prompts/${id}`);

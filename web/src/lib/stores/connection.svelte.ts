@@ -3,16 +3,20 @@
 import { whenHeard } from '../api/http';
 
 const FIRST_PAUSE = 1_000; // milliseconds before the first look for a server that is away
-const PAUSE = 10_000; // and between the next ones
+const PAUSE = 10_000; // and at most between the next ones
 
 class Connection {
   isAway = $state(false);
   #waiting = new Set<() => unknown>();
+  #pause = FIRST_PAUSE;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
     whenHeard((answered) => this.#note(answered));
-    addEventListener('online', () => void this.look());
+    addEventListener('online', () => {
+      this.#pause = FIRST_PAUSE; // the first look may come before the network does
+      void this.look();
+    });
     addEventListener('offline', () => this.#note(false));
   }
 
@@ -33,7 +37,10 @@ class Connection {
 
   #note(answered: boolean): void {
     clearTimeout(this.#timer);
-    if (!answered) this.#timer = setTimeout(() => void this.look(), this.isAway ? PAUSE : FIRST_PAUSE);
+    if (!answered) {
+      this.#timer = setTimeout(() => void this.look(), this.#pause);
+      this.#pause = Math.min(2 * this.#pause, PAUSE);
+    } else this.#pause = FIRST_PAUSE;
     if (this.isAway === !answered) return;
     this.isAway = !answered;
     if (answered) for (const listener of this.#waiting) listener();

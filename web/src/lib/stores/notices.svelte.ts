@@ -1,5 +1,6 @@
 /** Short messages that go by themselves. */
 
+import { ApiError } from '../api/http';
 import { describe } from '../locale/problems';
 
 export { describe };
@@ -19,6 +20,7 @@ const SHOWN_FOR = 6000; // milliseconds
 class Notices {
   items = $state<Notice[]>([]);
   #count = 0;
+  #awayLines = 0;
 
   say(text: string, more: Partial<Pick<Notice, 'isError' | 'undo' | 'action' | 'stays'>> = {}): void {
     const notice = { id: ++this.#count, text, isError: false, ...more };
@@ -30,12 +32,18 @@ class Notices {
     this.items = this.items.filter((notice) => notice.id !== id);
   }
 
+  /** For a part of the page that says itself, as long as it is there, when the server is away. Gives what ends that. */
+  awayLine(): () => void {
+    this.#awayLines++;
+    return () => void this.#awayLines--;
+  }
+
   /** Carries `action` out; says what went wrong where it fails, and gives null then. */
   async attempt<T>(action: () => Promise<T>): Promise<T | null> {
     try {
       return await action();
     } catch (error) {
-      this.say(describe(error), { isError: true });
+      if (!(error instanceof ApiError && error.isOffline && this.#awayLines)) this.say(describe(error), { isError: true });
       return null;
     }
   }

@@ -28,13 +28,20 @@ class Prompts {
   }
 
   async create(name: string, content: string): Promise<void> {
-    const made = await api.createPrompt(name, content);
-    this.items = [...this.items, made].sort((a, b) => a.name.localeCompare(b.name));
+    this.#place(await api.createPrompt(name, content));
+  }
+
+  async change(id: string, name: string, content: string): Promise<void> {
+    this.#place(await api.changePrompt(id, name, content));
   }
 
   async destroy(id: string): Promise<void> {
     await api.destroyPrompt(id);
     this.items = this.items.filter((prompt) => prompt.id !== id);
+  }
+
+  #place(prompt: Prompt): void {
+    this.items = [...this.items.filter(({ id }) => id !== prompt.id), prompt].sort((a, b) => a.name.localeCompare(b.name));
   }
 }
 

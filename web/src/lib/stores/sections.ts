@@ -35,6 +35,6 @@ export function adminPages(): Page[] {
     { path: '/admin/health', name: m.admin_health(), icon: 'pulse' },
     { path: '/admin/settings', name: m.admin_settings(), icon: 'settings' },
     { path: '/admin/backups', name: m.admin_backups(), icon: 'backup' },
-    { path: '/admin/log', name: m.admin_log(), icon: 'list' },
+    { path: '/admin/activity', name: m.admin_log(), icon: 'list' },
   ];
 }

@@ -2,11 +2,12 @@
 
 import * as m from '../../paraglide/messages.js';
 import type { AuditEntry, Role } from '../../lib/api/types';
+import { isolate } from '../../lib/util/isolate';
 import { roleName } from './roles';
 
 type Told = (entry: AuditEntry, who: string, whom: string) => string;
 
-const text = (entry: AuditEntry, key: string): string => String(entry.detail[key] ?? '');
+const text = (entry: AuditEntry, key: string): string => isolate(String(entry.detail[key] ?? ''));
 
 const SENTENCES: Record<string, [name: () => string, told: Told]> = {
   sign_in: [m.log_sign_in, (_, who) => m.log_sign_in_by({ who })],
@@ -39,8 +40,8 @@ export const actionName = (action: string): string => SENTENCES[action]?.[0]() ?
 
 /** What nobody has written a sentence for is named as the server names it. */
 export function sentence(entry: AuditEntry): string {
-  const who = entry.user_name ?? (entry.address ? m.log_somebody() : m.log_terminal());
-  const whom = entry.target_name ?? m.log_somebody();
+  const who = entry.user_name ? isolate(entry.user_name) : (entry.address ? m.log_somebody() : m.log_terminal());
+  const whom = entry.target_name ? isolate(entry.target_name) : m.log_somebody();
   return SENTENCES[entry.action]?.[1](entry, who, whom) ?? `${who}: ${entry.action}`;
 }
 
