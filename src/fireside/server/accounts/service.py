@@ -101,7 +101,7 @@ async def reset_password(accounts: Accounts, client: Client, body: NewPassword) 
     password_hash = await accounts.passwords.hash(body.password)
     async with accounts.database.session() as session:
         link = await _use_link(session, LinkKind.RESET, body.token)
-        user = await session.get(User, link.user_id) if link.user_id else None
+        user = await session.get(User, link.user_id, with_for_update=True) if link.user_id else None
         if user is None or user.disabled_at is not None:
             raise _no_such_link()
         await set_password(session, user, password_hash)
@@ -117,6 +117,17 @@ async def reset_password(accounts: Accounts, client: Client, body: NewPassword) 
         audit.note(session, "password_reset", by=user.id, address=client.address, keys_revoked=keys)
     limit.give_back(network)
     return user, token
+
+
+async def hold_verified(session: AsyncSession, user: User) -> User | None:
+    """The person as they are now, whom nobody else changes before this unit of work ends.
+
+    None if the password is not the one any more that `user` had, by which it was verified, or if they are gone.
+    """
+    statement = update(User).where(User.id == user.id, User.password_hash == user.password_hash)
+    held = statement.values(password_hash=User.password_hash).execution_options(synchronize_session=False)
+    current: User | None = await session.scalar(held.returning(User))
+    return current
 
 
 async def set_password(session: AsyncSession, user: User, password_hash: str) -> None:
