@@ -61,9 +61,8 @@ async def sign_in(accounts: Accounts, client: Client, body: SignIn, *, replaces:
         user = await session.scalar(select(User).where(User.email == email))
     is_right = await accounts.passwords.verify(body.password, user.password_hash if user else None)
     async with accounts.database.session() as session:
-        # Read again: the password may have been changed while this one was checked.
-        current = await session.get(User, user.id if user else "")
-        if user is None or current is None or not is_right or current.password_hash != user.password_hash:
+        current = await hold_verified(session, user) if user is not None and is_right else None
+        if current is None:
             audit.note(session, "sign_in_failed", by=None, address=client.address, target=user.id if user else None)
             await session.commit()
             raise ApiError(
