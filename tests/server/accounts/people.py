@@ -63,6 +63,14 @@ async def sign_in(app: FastAPI, name: str, password: str = PASSWORD, **how: Any)
     return client
 
 
+async def reset_link(app: FastAPI, name: str) -> str:
+    """The token of a link to a new password."""
+    user_id = (await row_of(app, name)).id
+    async with context_of(app).database.session() as session:
+        _, token = await new_link(session, LinkKind.RESET, timedelta(days=1), by=None, address=None, user_id=user_id)
+        return token
+
+
 async def row_of(app: FastAPI, name: str) -> User:
     async with context_of(app).database.session() as session:
         return (await session.scalars(select(User).where(User.name == name))).one()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import func, select
 
+from fireside.server.accounts.administration import change_user
 from fireside.server.accounts.tables import ApiKey, User, UserSession
 from tests.server.accounts.people import (
     PASSWORD,
@@ -14,6 +19,8 @@ from tests.server.accounts.people import (
     context_of,
     is_signed_in,
     join,
+    reset_link,
+    row_of,
     set_up,
     sign_in,
 )
@@ -129,3 +136,53 @@ async def test_the_last_administrator_stays(app: FastAPI) -> None:
     response = await ada.request("DELETE", "/api/me", json={"password": PASSWORD})
     assert code_of(response) == (409, "last_administrator")
     assert await is_signed_in(ada)
+
+
+async def by_a_reset(app: FastAPI) -> None:
+    body = {"token": await reset_link(app, "Bob"), "password": NEW}
+    assert (await browser(app).post("/api/reset", json=body)).status_code == 200
+
+
+async def by_disabling(app: FastAPI) -> None:
+    user_id = (await row_of(app, "Bob")).id
+    async with context_of(app).database.session() as session:
+        await change_user(session, user_id, role=None, disabled=True, by=None, address=None)
+
+
+@pytest.mark.parametrize("how", [by_a_reset, by_disabling])
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [("PATCH", {"old_password": PASSWORD, "password": "a thief's pass phrase"}), ("DELETE", {"password": PASSWORD})],
+)
+async def test_a_password_is_good_no_longer_that_was_replaced_while_it_was_checked(
+    method: str,
+    body: dict[str, str],
+    how: Callable[[FastAPI], Awaitable[None]],
+    app: FastAPI,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await set_up(app)
+    thief = await join(app, "Bob")
+    passwords = context_of(app).accounts.passwords
+    verify = passwords.verify
+    verified, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*of: Any) -> bool:
+        is_right = await verify(*of)
+        verified.set()
+        await go_on.wait()
+        return is_right
+
+    with monkeypatch.context() as patch:
+        patch.setattr(passwords, "verify", slowly)
+        asked = asyncio.create_task(thief.request(method, "/api/me", json=body))
+        await verified.wait()
+        await how(app)
+        before = await row_of(app, "Bob")
+        go_on.set()
+        assert code_of(await asked) == (403, "wrong_password")
+    after = await row_of(app, "Bob")
+    assert (after.password_hash, after.disabled_at) == (before.password_hash, before.disabled_at)
+    async with context_of(app).database.session() as session:
+        await change_user(session, after.id, role=None, disabled=False, by=None, address=None)
+    assert not await is_signed_in(thief)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fireside.server.accounts import passwords
 from fireside.server.accounts.administration import change_user
@@ -20,6 +24,7 @@ from tests.server.accounts.people import (
     is_signed_in,
     join,
     person,
+    reset_link,
     row_of,
     set_up,
     sign_in,
@@ -170,6 +175,26 @@ async def test_who_is_disabled_is_out_at_once(app: FastAPI) -> None:
     assert code_of(await bob.post("/api/session", json=credentials)) == (403, "account_disabled")
     wrong = await bob.post("/api/session", json=credentials | {"password": "wrong"})
     assert code_of(wrong) == (401, "wrong_credentials")  # nobody learns it who does not know the password
+
+
+async def test_signing_in_while_the_password_is_replaced(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes before, and is ended by it, or after, and is refused: never in between."""
+    await set_up(app)
+    old, owner = browser(app), browser(app)
+    body = {"token": await reset_link(app, "Ada"), "password": "another pass phrase"}
+    execute = AsyncSession.execute
+    resets: list[asyncio.Task[httpx.Response]] = []
+
+    async def slowly(session: AsyncSession, *of: Any, **how: Any) -> Any:
+        if not resets:  # the password has been looked at, and the session is not written yet
+            resets.append(asyncio.create_task(owner.post("/api/reset", json=body)))
+            await asyncio.wait(resets, timeout=0.2)
+        return await execute(session, *of, **how)
+
+    monkeypatch.setattr(AsyncSession, "execute", slowly)
+    await old.post("/api/session", json=CREDENTIALS)
+    assert (await resets[0]).status_code == 200
+    assert await is_signed_in(owner) and not await is_signed_in(old)
 
 
 async def test_guessing_from_one_address_is_slowed(app: FastAPI) -> None:

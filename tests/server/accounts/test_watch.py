@@ -23,7 +23,7 @@ from fireside.server.accounts.tables import ApiKey, Role, User, UserSession
 from fireside.server.accounts.tokens import digest
 from fireside.server.db.base import now
 from fireside.server.db.database import Database
-from tests.server.accounts.people import context_of
+from tests.server.accounts.people import browser, context_of, join, row_of, set_up
 from tests.server.chat.people import Person, headers, sign_up
 from tests.server.scripted_app import Scripted, running, says, scripted_app
 from tests.waiting import until
@@ -158,3 +158,56 @@ async def test_nobody_listens_with_a_thousand_connections(
         await bob.post(f"runs/{his}/stop", status=200)
         await asyncio.gather(*open_ones, listening)
         assert (await ada.http.get(f"/api/runs/{run}/events")).status_code == 200
+
+
+async def by_signing_out(client: httpx.AsyncClient, admin: httpx.AsyncClient, user_id: str) -> None:
+    assert (await client.delete("/api/session")).status_code == 204
+
+
+async def by_disabling(client: httpx.AsyncClient, admin: httpx.AsyncClient, user_id: str) -> None:
+    assert (await admin.patch(f"/api/admin/users/{user_id}", json={"disabled": True})).status_code == 200
+
+
+async def by_demoting(client: httpx.AsyncClient, admin: httpx.AsyncClient, user_id: str) -> None:
+    assert (await admin.patch(f"/api/admin/users/{user_id}", json={"role": "member"})).status_code == 200
+
+
+async def by_nothing(client: httpx.AsyncClient, admin: httpx.AsyncClient, user_id: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("how", "status"), [(by_signing_out, 499), (by_disabling, 499), (by_demoting, 499), (by_nothing, 200)]
+)
+async def test_a_request_that_was_still_arriving_does_nothing(
+    how: Callable[[httpx.AsyncClient, httpx.AsyncClient, str], Awaitable[None]],
+    status: int,
+    app: FastAPI,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An administrator makes herself one again by what she had begun to send before she was demoted."""
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    let_in, rest = asyncio.Event(), asyncio.Event()
+
+    async def half_sent() -> AsyncIterator[bytes]:
+        yield b'{"role": "admin",'
+        let_in.set()
+        await rest.wait()
+        yield b' "disabled": false}'
+
+    async with app.router.lifespan_context(app):
+        ada = await set_up(app)
+        eve = await join(app, "Eve", Role.ADMIN)
+        user_id = (await row_of(app, "Eve")).id
+        half = browser(app)
+        half.cookies.update(eve.cookies)
+        headers = {"Content-Type": "application/json"}
+        path = f"/api/admin/users/{user_id}"
+        sending = asyncio.create_task(half.patch(path, content=half_sent(), headers=headers))
+        await let_in.wait()
+        await how(eve, ada, user_id)
+        before = await row_of(app, "Eve")
+        rest.set()
+        assert (await sending).status_code == status
+        after = await row_of(app, "Eve")
+        assert (after.role, after.disabled_at) == (before.role, before.disabled_at)

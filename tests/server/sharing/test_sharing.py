@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -95,6 +96,42 @@ async def test_it_is_frozen_until_it_is_taken_anew(ada: Person, nobody: httpx.As
     shown = (await nobody.get(f"/s/{link['token']}")).text
     assert "And then?" in shown and "Secret thought" in shown and "Secret system" in shown
     assert (await ada.get("shares"))["items"] == [changed]
+
+
+@pytest.mark.parametrize("is_revoked", [False, True])
+async def test_of_two_updates_at_once_one_is_shown_and_told(
+    is_revoked: bool, ada: Person, nobody: httpx.AsyncClient, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or neither, once the link has been revoked."""
+    conversation, _ = await talk(ada, script)
+    await ada.patch("me", {"instructions": "Secret instructions"})
+    link = await share(ada, conversation, instructions=True)
+    take = snapshots.take
+    taken, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*of: Any) -> Any:
+        snapshot = await take(*of)
+        if not taken.is_set():
+            taken.set()
+            await go_on.wait()
+        return snapshot
+
+    monkeypatch.setattr(service, "take", slowly)
+    path = f"shares/{link['id']}/update"
+    slow = asyncio.create_task(ada.post(path, {"instructions": True}, status=404 if is_revoked else 200))
+    await taken.wait()
+    if is_revoked:
+        await ada.delete(f"shares/{link['id']}")
+    else:
+        await ada.post(path, {"instructions": False}, status=200)
+    go_on.set()
+    told = await slow
+    shown = (await nobody.get(f"/s/{link['token']}")).text
+    if is_revoked:
+        assert (await ada.get("shares"))["items"] == [] and "Wax" not in shown
+    else:
+        assert (await ada.get("shares"))["items"] == [told] and told["options"]["instructions"]
+        assert "Secret instructions" in shown
 
 
 async def test_taken_anew_it_expires_when_it_did_unless_told(ada: Person, script: Scripted) -> None:

@@ -100,14 +100,17 @@ async def list_audit(session: AsyncSession, q: str | None, action: str | None, p
     return Page(items=items, next_cursor=cursor)
 
 
-async def remove_user(session: AsyncSession, user_id: str) -> None:
-    """With all that is theirs, which the database's foreign keys see to. Raises as `change_user` does."""
+async def remove_user(session: AsyncSession, user_id: str) -> User:
+    """With all that is theirs, which the database's foreign keys see to. Gives them as they were in the end.
+
+    Raises as `change_user` does.
+    """
     await _lock_administrators(session)
-    removed = await session.scalar(
-        delete(User).where(User.id == user_id, _another_administrator(user_id)).returning(User.id)
-    )
+    statement = delete(User).where(User.id == user_id, _another_administrator(user_id)).returning(User)
+    removed: User | None = await session.scalar(statement.execution_options(synchronize_session=False))
     if removed is None:
         raise await _refusal(session, user_id)
+    return removed
 
 
 async def new_link(

@@ -79,16 +79,21 @@ async def by_key(database: Database, key: str) -> Identity | None:
 
 
 async def still_good(database: Database, identities: Sequence[Identity]) -> set[Identity]:
-    """Those of them whose session or key would be let in now."""
-    alive: set[str] = set()
+    """Those of them whose session or key would be let in now, in the same role or as an administrator."""
+    roles: dict[str | None, Role] = {}
     async with database.session() as session:
         for field, statement, row in (("session_id", _SESSIONS, UserSession), ("key_id", _KEYS, ApiKey)):
             ids = {id for identity in identities if (id := getattr(identity, field)) is not None}
             while ids:
                 chunk = [ids.pop() for _ in range(min(len(ids), _AT_ONCE))]
-                found = statement.with_only_columns(row.id).where(row.id.in_(chunk))
-                alive.update(await session.scalars(found, {"time": now()}))
-    return {identity for identity in identities if (identity.session_id or identity.key_id) in alive}
+                found = statement.with_only_columns(row.id, User.role).where(row.id.in_(chunk))
+                roles.update({id: role for id, role in await session.execute(found, {"time": now()})})
+
+    def is_good(identity: Identity) -> bool:
+        role = roles.get(identity.session_id or identity.key_id)
+        return role is Role.ADMIN or (role is not None and identity.user is not None and identity.user.role is role)
+
+    return set(filter(is_good, identities))
 
 
 def identity_of(connection: HTTPConnection) -> Identity | None:

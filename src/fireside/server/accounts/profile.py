@@ -12,7 +12,7 @@ from fireside.server.accounts.accounts import Accounts
 from fireside.server.accounts.administration import remove_user
 from fireside.server.accounts.deps import Client
 from fireside.server.accounts.schemas import NewKey, ProfileChange
-from fireside.server.accounts.service import SignedIn, set_password, start_session
+from fireside.server.accounts.service import SignedIn, hold_verified, set_password, start_session
 from fireside.server.accounts.tables import ApiKey, User, UserSession
 from fireside.server.accounts.tokens import SHOWN_OF_KEY, digest, new_key
 from fireside.server.db.base import now
@@ -35,7 +35,9 @@ async def change_password(accounts: Accounts, client: Client, user: User, old: s
     await check_password(accounts, user, old, "old_password")
     password_hash = await accounts.passwords.hash(new)
     async with accounts.database.session() as session:
-        current = await _again(session, user)
+        current = await hold_verified(session, user)
+        if current is None or current.disabled_at is not None:  # since it was checked
+            raise _wrong_password("old_password")
         await set_password(session, current, password_hash)
         token = start_session(accounts, session, client, current)
         audit.note(session, "password_changed", by=user.id, address=client.address)
@@ -46,7 +48,9 @@ async def delete_account(accounts: Accounts, client: Client, user: User, passwor
     """With all that is theirs. Raises `ApiError` 409 for the last administrator."""
     await check_password(accounts, user, password, "password")
     async with accounts.database.session() as session:
-        await remove_user(session, user.id)
+        removed = await remove_user(session, user.id)
+        if removed.password_hash != user.password_hash or removed.disabled_at is not None:  # since it was checked
+            raise _wrong_password("password")
         audit.note(session, "account_deleted", by=None, address=client.address, target=user.id)
 
 
@@ -54,10 +58,12 @@ async def check_password(accounts: Accounts, user: User, given: str | None, para
     """That who sits at a browser which is signed in is its owner. Raises `ApiError` 403."""
     accounts.limits.passwords_by_user.take(user.id)
     if given is None or not await accounts.passwords.verify(given, user.password_hash):
-        raise ApiError(
-            403, f"{param}: is not the password", type="permission_error", param=param, code="wrong_password"
-        )
+        raise _wrong_password(param)
     accounts.limits.passwords_by_user.give_back(user.id)
+
+
+def _wrong_password(param: str) -> ApiError:
+    return ApiError(403, f"{param}: is not the password", type="permission_error", param=param, code="wrong_password")
 
 
 async def end_session(session: AsyncSession, user: User, session_id: str) -> None:

@@ -61,9 +61,8 @@ async def sign_in(accounts: Accounts, client: Client, body: SignIn, *, replaces:
         user = await session.scalar(select(User).where(User.email == email))
     is_right = await accounts.passwords.verify(body.password, user.password_hash if user else None)
     async with accounts.database.session() as session:
-        # Read again: the password may have been changed while this one was checked.
-        current = await session.get(User, user.id if user else "")
-        if user is None or current is None or not is_right or current.password_hash != user.password_hash:
+        current = await hold_verified(session, user) if user is not None and is_right else None
+        if current is None:
             audit.note(session, "sign_in_failed", by=None, address=client.address, target=user.id if user else None)
             await session.commit()
             raise ApiError(
@@ -101,7 +100,7 @@ async def reset_password(accounts: Accounts, client: Client, body: NewPassword) 
     password_hash = await accounts.passwords.hash(body.password)
     async with accounts.database.session() as session:
         link = await _use_link(session, LinkKind.RESET, body.token)
-        user = await session.get(User, link.user_id) if link.user_id else None
+        user = await session.get(User, link.user_id, with_for_update=True) if link.user_id else None
         if user is None or user.disabled_at is not None:
             raise _no_such_link()
         await set_password(session, user, password_hash)
@@ -117,6 +116,17 @@ async def reset_password(accounts: Accounts, client: Client, body: NewPassword) 
         audit.note(session, "password_reset", by=user.id, address=client.address, keys_revoked=keys)
     limit.give_back(network)
     return user, token
+
+
+async def hold_verified(session: AsyncSession, user: User) -> User | None:
+    """The person as they are now, whom nobody else changes before this unit of work ends.
+
+    None if the password is not the one any more that `user` had, by which it was verified, or if they are gone.
+    """
+    statement = update(User).where(User.id == user.id, User.password_hash == user.password_hash)
+    held = statement.values(password_hash=User.password_hash).execution_options(synchronize_session=False)
+    current: User | None = await session.scalar(held.returning(User))
+    return current
 
 
 async def set_password(session: AsyncSession, user: User, password_hash: str) -> None:

@@ -1,7 +1,8 @@
-"""`Watch`: who is signed out, disabled or has lost a key hears no more of what they had opened before.
+"""`Watch`: who is signed out, disabled or demoted, or has lost a key, hears no more of what they had opened before.
 
-Their requests are refused anyway; this is for answers that last. One look a second for all of them, at the database,
-since a session can be ended by another program too (`fireside admin`).
+Their requests are refused anyway; this is for answers that last, and for requests that take long to arrive, which were
+let in by their heads. One look a second for all who listen, at the database, since a session can be ended by another
+program too (`fireside admin`).
 """
 
 from __future__ import annotations
@@ -51,12 +52,17 @@ class Watch:
     async def serve(self, identity: Identity, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs `app`, for whom the client has hung up once `identity` is good no longer."""
         has_all = is_begun = is_ended = False
+        loop = asyncio.get_running_loop()
+        let_in = loop.time()
 
         async def watched_receive() -> Message:
             nonlocal has_all
             if not has_all:
                 message = await receive()
                 has_all = not message.get("more_body", False)
+                is_late = loop.time() - let_in > LOOK_SECONDS
+                if has_all and is_late and identity not in await still_good(self._database, [identity]):
+                    return {"type": "http.disconnect"}
                 return message
             with self._watching(identity) as gone:  # nothing but the client's hanging up is left to wait for
                 hang_up, told = asyncio.ensure_future(receive()), asyncio.create_task(gone.wait())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy import update as sql_update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer, undefer
 
@@ -32,10 +33,9 @@ async def create(session: AsyncSession, user: User, conversation_id: str, wish: 
     if (await session.scalar(select(func.count()).where(Share.user_id == user.id)) or 0) >= MAX_SHARES:
         raise ApiError(409, f"there are {MAX_SHARES} links already; revoke some first", code="too_many_shares")
     token = new_token()
-    share = Share(id=new_id(), user_id=user.id, conversation_id=conversation.id, token=token, token_hash=digest(token))
     wish = wish.model_copy(update={"expires": wish.expires or "month"})
-    await _fill(session, user, conversation, share, wish)
-    session.add(share)
+    values = await _taken(session, user, conversation, wish)
+    session.add(share := Share(id=new_id(), user_id=user.id, token=token, token_hash=digest(token), **values))
     await session.flush()
     return share
 
@@ -44,8 +44,11 @@ async def update(session: AsyncSession, user: User, share_id: str, wish: ShareWi
     """The conversation as it is now, behind the same address. Raises `ApiError` as `create` does."""
     share = await get(session, user.id, share_id)
     conversation = await conversations.get(session, user.id, share.conversation_id)
-    await _fill(session, user, conversation, share, wish)
-    await session.flush()
+    # All columns, so that of two who update it at once the later one is shown and told: the ORM would leave out those
+    # that it did not see change.
+    values = await _taken(session, user, conversation, wish)
+    if await session.scalar(sql_update(Share).where(Share.id == share.id).values(values).returning(Share.id)) is None:
+        raise not_found("shared link")
     return share
 
 
@@ -115,14 +118,21 @@ async def go_on(session: AsyncSession, user: User, share: Share) -> Conversation
     return conversation
 
 
-async def _fill(session: AsyncSession, user: User, conversation: Conversation, share: Share, wish: ShareWish) -> None:
+async def _taken(session: AsyncSession, user: User, conversation: Conversation, wish: ShareWish) -> dict[str, Any]:
+    """A link's columns that say what is behind it, and until when if that is wished."""
     options = Options(reasoning=wish.reasoning, instructions=wish.instructions)
     path = await branch(session, conversation, wish.leaf_id)
-    share.snapshot = {**await take(session, user, conversation, path, options)}
-    share.options = {**options}
-    share.leaf_id = path[-1].id
-    share.title = conversation.title
-    share.updated_at = now()
+    snapshot = await take(session, user, conversation, path, options)  # or raises, for a path of nothing
+    time = now()
+    values: dict[str, Any] = {
+        "conversation_id": conversation.id,
+        "leaf_id": path[-1].id,
+        "title": conversation.title,
+        "options": {**options},
+        "snapshot": {**snapshot},
+        "updated_at": time,
+    }
     if wish.expires is not None:
         days = _DAYS[wish.expires]
-        share.expires_at = None if days is None else share.updated_at + timedelta(days=days)
+        values["expires_at"] = None if days is None else time + timedelta(days=days)
+    return values
