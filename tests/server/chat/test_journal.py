@@ -37,7 +37,7 @@ def bad_when(question: str) -> Callable[[GenerationRequest], ScriptedAnswer]:
 async def test_a_temporary_one_that_cannot_be_said_ends_as_well(
     ada: Person, script: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def write_answer(plan: Any, fitted: Any, model: Any, metrics: Any, emit: Callable[[Event], None]) -> Answered:
+    async def write_answer(plan: Any, fitted: Any, metrics: Any, emit: Callable[[Event], None]) -> Answered:
         emit({"type": "text", "text": "\ud83d"})
         await asyncio.sleep(60)
         raise AssertionError
@@ -56,11 +56,11 @@ async def test_one_that_can_never_be_written_ends_alone(
     """As if what keeps such characters away from here had a hole. SQLite takes the first of them."""
     script.answer = bad_when("bad")
 
-    async def write_answer(plan: Any, fitted: Any, model: Any, metrics: Any, emit: Callable[[Event], None]) -> Answered:
+    async def write_answer(plan: Any, fitted: Any, metrics: Any, emit: Callable[[Event], None]) -> Answered:
         def damaged(said: Event) -> None:
             emit({"type": "text", "text": said["text"].replace("@", character)} if said["type"] == "text" else said)
 
-        return await real(plan, fitted, model, metrics, damaged)
+        return await real(plan, fitted, metrics, damaged)
 
     real = hub_module.write_answer
     monkeypatch.setattr(hub_module, "write_answer", write_answer)
