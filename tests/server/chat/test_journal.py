@@ -80,6 +80,7 @@ async def test_one_that_can_never_be_written_ends_alone(
         "status": "failed",
         "finish_reason": None,
         "error": {"message": "the rest of this answer cannot be stored: try again", "code": "not_storable"},
+        "is_pruned": False,
     }
     assert (message["status"], message["error"]["code"]) == ("failed", "not_storable")
     assert message["content"].startswith("Fine.") and said(events).startswith("Fine.")

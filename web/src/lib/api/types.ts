@@ -10,8 +10,7 @@ export type Parameters = Partial<Schemas['Parameters']>;
 export type Conversation = Omit<Schemas['ConversationOut'], 'parameters'> & { parameters: Parameters; hit?: Schemas['Hit'] | null };
 export type Tree = Conversation & Pick<Schemas['ConversationTree'], 'messages'>;
 export type Started = Schemas['Started'];
-/** `is_pruned`: events that came before this last one are forgotten. */
-export type RunEvent = Schemas['RunEventOut'] & { is_pruned?: boolean };
+export type RunEvent = Schemas['RunEventOut'];
 export type Project = Schemas['ProjectOut'];
 export type Prompt = Schemas['PromptOut'];
 export type Model = Schemas['ModelOut'];
