@@ -63,6 +63,27 @@ def test_another_conversation_is_opened_before_the_server_has_answered(site: Sit
     expect(message(page)).to_have_value("")
 
 
+def test_what_is_sent_while_a_conversation_is_fetched_goes_into_it(site: Site, page: Page) -> None:
+    ask(page, "The first question")
+    answered(page, "Hello there.")
+    page.wait_for_url("**/c/*")
+    fetched = f"**/api/conversations/{page.url.rpartition('/')[2]}"
+    held: list[Route] = []
+    page.route(fetched, lambda route: held.append(route))
+    page.reload()
+    ask(page, "Too early?")
+    ask(page, "And one more")
+    expect(message(page)).to_have_value("")
+    expect(waiting(page)).to_have_text(["Too early?", "And one more"])
+    expect(page.get_by_text("Sent when the conversation has loaded")).to_be_visible()
+    held.pop().continue_()
+    page.unroute(fetched)
+    expect(turns(page)).to_have_count(6)
+    answered(page, "Hello there.")
+    expect(waiting(page)).to_have_count(0)
+    assert site.model.questions[-2:] == ["Too early?", "And one more"]
+
+
 def _restarting(route: Route) -> None:
     models = route.fetch().json()
     route.fulfill(json=models | {"items": [model | {"state": "restarting"} for model in models["items"]]})

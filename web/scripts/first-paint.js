@@ -12,7 +12,7 @@ export function firstPaint() {
     enforce: 'post',
     transformIndexHtml: {
       order: 'pre',
-      handler: (html, { server }) => (server ? html.replace(MODULE, '<script type="module" src="/src/boot.ts"></script>$&') : html),
+      handler: (html, { server, path }) => (server && path === '/index.html' ? html.replace(MODULE, '<script type="module" src="/src/boot.ts"></script>$&') : html),
     },
     async generateBundle(_, output) {
       const code = await bundle('src/boot.ts', { CATALOG_FILES: JSON.stringify(catalogFiles(output)) });

@@ -143,6 +143,24 @@ test('a message that waited is taken off the list of its own conversation', asyn
   expect(queue.items.map(({ content }) => content)).toEqual(['of b']);
 });
 
+test('what is sent while a conversation is fetched waits for it, and for another try where that failed', async () => {
+  const coming = later(api.open);
+  const opened = expect(turnTo('b')).rejects.toThrow('no');
+  queue.open('b');
+  queue.add('words');
+  await queue.sendNext();
+  expect([queue.isDue, api.ask.mock.calls.length]).toEqual([true, 0]);
+  await coming.fail();
+  await opened;
+  expect([chat.id, chat.place]).toEqual([null, 'b']);
+
+  api.ask.mockResolvedValueOnce(started('b-a') as never);
+  await queue.sendNext();
+  expect(api.create).not.toHaveBeenCalled();
+  expect(api.ask).toHaveBeenCalledWith('b', expect.objectContaining({ parent_id: 'b-a', content: 'words' }));
+  expect([shown(), queue.items]).toEqual([['b', '/c/b', 'b-q', 'b-a', 'new-q', 'new-a'], []]);
+});
+
 test('every conversation keeps its draft while another is written to', async () => {
   keepText('b', 'the draft of b');
   const draft = new Draft();

@@ -1,4 +1,7 @@
-/** Messages written while an answer is: each is sent once the answer before it has ended well. */
+/**
+ * Messages written while an answer is, or while their conversation is being fetched: each is sent once the answer before it
+ * has ended well.
+ */
 
 import { untrack } from 'svelte';
 import { newId } from '../util/ids';
@@ -10,6 +13,8 @@ class Queue {
   items = $state.raw<readonly Waiting[]>([]);
   /** What is being changed waits for its change; a person sends it then. */
   edited = $state<string | null>(null);
+  /** The first is sent as soon as the conversation has been fetched. */
+  isDue = $state(false);
   #conversation: string | null = null;
   #sending = new Set<string | null>(); // conversations
   /** The answer whose end is waited for. Without one, after a stop or a reload, a person says when. */
@@ -19,6 +24,7 @@ class Queue {
   open(conversation: string | null): void {
     this.#conversation = conversation;
     this.#awaited = this.edited = null;
+    this.isDue = false;
     this.items = conversation ? readWaiting(conversation) : [];
   }
 
@@ -39,8 +45,11 @@ class Queue {
     const next = this.items[0];
     const conversation = this.#conversation;
     if (!next || this.#sending.has(conversation) || chat.running) return;
+    if (chat.isLoading) return void (this.isDue = true);
     this.#sending.add(conversation);
     try {
+      if (conversation && conversation !== chat.id) await chat.open(conversation); // could not be fetched before
+      if (conversation !== chat.id || chat.running) return;
       await chat.send(next.content, next.id);
       if (conversation === this.#conversation) this.remove(next.id);
       else if (conversation) keepWaiting(conversation, readWaiting(conversation).filter(({ id }) => id !== next.id));
@@ -70,8 +79,13 @@ export const queue = new Queue();
 // Here and not in a component: an answer may end while the settings are on the screen.
 $effect.root(() => {
   $effect(() => {
-    const id = chat.isTemporary ? null : chat.id;
-    untrack(() => queue.open(id));
+    const place = chat.isTemporary ? null : chat.place;
+    untrack(() => queue.open(place));
+  });
+  $effect(() => {
+    if (chat.isLoading || !queue.isDue) return;
+    queue.isDue = false;
+    if (chat.id) untrack(() => void notices.attempt(() => queue.sendNext()));
   });
   $effect(() => {
     const last = chat.path.at(-1) ?? null;
