@@ -4,11 +4,11 @@ import { tick } from 'svelte';
 import * as m from '../../paraglide/messages.js';
 import { THEMES } from '../theme';
 import type { IconName } from '../../components/Icon.svelte';
+import type { Conversation } from '../api/types';
 import { chat } from './chat.svelte';
 import { copyConversation } from './clipboard';
-import { history } from './history.svelte';
 import { models } from './models.svelte';
-import { notices } from './notices.svelte';
+import { archive, change } from './organizing';
 import { router } from './router.svelte';
 import { screen } from './screen.svelte';
 import { adminPages, settingsPages, type Page } from './sections';
@@ -59,25 +59,15 @@ function ofConversation(): Command[] {
     { name: m.to_latest(), icon: 'arrowDown', run: () => (screen.goal = 'latest') },
     { name: m.copy_conversation_markdown(), icon: 'copy', run: () => copyConversation(chat.path, 'markdown') },
     { name: m.copy_conversation_plain(), icon: 'copy', run: () => copyConversation(chat.path, 'plain') },
-    ...(conversation ? ofKept(conversation.id) : []),
+    ...(conversation ? ofKept(conversation) : []),
   ];
 }
 
-function ofKept(id: string): Command[] {
-  // The sidebar knows what was changed there; the conversation on the screen may not.
-  const known = [...history.pinned, ...history.recent].find((one) => one.id === id) ?? chat.conversation!;
-  const { pinned_at, archived_at } = known;
+function ofKept({ id, pinned_at, archived_at }: Conversation): Command[] {
   return [
-    { name: pinned_at ? m.unpin() : m.pin(), icon: 'pin', run: () => history.change(id, { pinned: !pinned_at }) },
+    { name: pinned_at ? m.unpin() : m.pin(), icon: 'pin', run: () => change(id, { pinned: !pinned_at }) },
     { name: archived_at ? m.unarchive() : m.archive(), icon: 'archive', run: () => archive(id, !archived_at) },
   ];
-}
-
-async function archive(id: string, archived: boolean): Promise<void> {
-  await history.change(id, { archived });
-  if (!archived) return;
-  router.go('/');
-  notices.say(m.archived(), { undo: () => notices.attempt(() => history.change(id, { archived: false })) });
 }
 
 async function beginTemporary(): Promise<void> {

@@ -84,8 +84,10 @@ class History {
     void api.keepList({ project: this.project, ...RECENT }, recent.slice(0, RECENT.limit));
   }
 
-  async change(id: string, values: ConversationChange): Promise<void> {
-    this.place(await api.change(id, values));
+  async change(id: string, values: ConversationChange): Promise<Conversation> {
+    const changed = await api.change(id, values);
+    this.place(changed);
+    return changed;
   }
 
   async destroy(ids: string[]): Promise<void> {
