@@ -5,8 +5,10 @@ import * as m from '../../paraglide/messages.js';
 import { THEMES } from '../theme';
 import type { IconName } from '../../components/Icon.svelte';
 import type { Conversation } from '../api/types';
+import { isolate } from '../locale/isolate';
 import { chat } from './chat.svelte';
 import { copyConversation } from './clipboard';
+import { history } from './history.svelte';
 import { models } from './models.svelte';
 import { archive, change } from './organizing';
 import { router } from './router.svelte';
@@ -32,6 +34,10 @@ export function commands(frame: Frame): Command[] {
     { name: m.new_chat(), icon: 'write', run: () => router.go('/') },
     { name: m.temporary(), icon: 'ghost', run: beginTemporary },
     ...(router.path.startsWith('/settings') ? [] : ofConversation()),
+    ...(history.project ? [{ name: m.project_all(), icon: 'folder' as const, run: () => into(null) }] : []),
+    ...history.projects
+      .filter(({ id }) => id !== history.project)
+      .map(({ id, name }) => ({ name: m.command_project({ name: isolate(name) }), icon: 'folder' as const, run: () => into(id) })),
     ...models.items.filter(({ id }) => id !== chat.model).map(({ id }) => ({ name: m.command_model({ name: id }), icon: 'sliders' as const, run: () => chat.choose({ model: id }) })),
     { name: m.command_sidebar(), icon: 'sidebar', run: frame.toggleSidebar },
     ...THEMES.filter((theme) => theme !== settings.theme).map((theme) => ({
@@ -68,6 +74,12 @@ function ofKept({ id, pinned_at, archived_at }: Conversation): Command[] {
     { name: pinned_at ? m.unpin() : m.pin(), icon: 'pin', run: () => change(id, { pinned: !pinned_at }) },
     { name: archived_at ? m.unarchive() : m.archive(), icon: 'archive', run: () => archive(id, !archived_at) },
   ];
+}
+
+/** To a new conversation there. */
+async function into(project: string | null): Promise<void> {
+  router.go('/');
+  await history.show(project);
 }
 
 async function beginTemporary(): Promise<void> {

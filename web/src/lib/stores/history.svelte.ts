@@ -3,15 +3,17 @@
 import * as api from '../api/conversations';
 import { forget } from '../offline/kept';
 import type { Conversation, ConversationChange, Project } from '../api/types';
+import { session } from './session.svelte';
 
 const PINNED = { pinned: true, limit: 100 };
 const RECENT = { pinned: false, limit: 50 };
+const REMEMBERED = 'fireside:project';
 
 class History {
   pinned = $state.raw<Conversation[]>([]);
   recent = $state.raw<Conversation[]>([]);
   projects = $state.raw<Project[]>([]);
-  /** Only those of this project are listed. */
+  /** Only those of this project are listed, and new ones are made in it; this browser remembers it for the person. */
   project = $state<string | null>(null);
   isLoaded = $state(false);
   #cursor = $state<string | null>(null);
@@ -22,6 +24,7 @@ class History {
   }
 
   async load(): Promise<void> {
+    if (!this.isLoaded) this.project = remembered();
     const of = { project: this.project };
     const [pinned, recent, projects] = await Promise.all([
       api.listKept({ ...of, ...PINNED }),
@@ -34,6 +37,7 @@ class History {
     this.#cursor = recent.next_cursor;
     this.projects = projects.items;
     this.isLoaded = true;
+    if (of.project && !projects.items.some(({ id }) => id === of.project)) await this.show(null); // deleted elsewhere
   }
 
   async more(): Promise<void> {
@@ -51,6 +55,7 @@ class History {
 
   async show(project: string | null): Promise<void> {
     this.project = project;
+    localStorage.setItem(REMEMBERED, JSON.stringify([session.user?.id, project]));
     await this.load();
   }
 
@@ -95,6 +100,11 @@ class History {
     await forget(ids);
     this.forget(ids);
   }
+}
+
+function remembered(): string | null {
+  const [user, project] = JSON.parse(localStorage.getItem(REMEMBERED) ?? '[]') as [string?, (string | null)?];
+  return (user === session.user?.id && project) || null;
 }
 
 /** The list with `conversation` in it, what was written to last first. */
