@@ -139,7 +139,7 @@ def test_feedback_as_lines_to_train_on(tmp_path: Path) -> None:
         for table, values in {
             "users": ("u", 0, "ada@example.com", "Ada", "x", "admin", None, "", "{}", None),
             "feedback_consents": ("p", 0, "u", True, 0),
-            "conversations": (1, "c", 0, 0, "u", None, "", False, None, "{}", None, None, None),
+            "conversations": (1, "c", 0, 0, "u", None, "", False, None, "{}", None, None, None, False),
         }.items():
             connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
         for number, (id, parent, role) in enumerate((("q", None, "user"), ("a", "q", "assistant"))):

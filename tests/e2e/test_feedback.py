@@ -202,7 +202,9 @@ def test_a_phone_shows_one_below_the_other(
 ) -> None:
     page = new_page(storage_state=signed_in, viewport={"width": 390, "height": 800}, has_touch=True)
     page.goto(site.url)
-    ask(page, "Something to compare on a phone")
+    ask(page, "Something to compare\non a phone")  # Enter is a new line there
+    expect(page.get_by_label("Message", exact=True)).to_have_value("Something to compare\non a phone\n")
+    page.get_by_role("button", name="Send").click()
     answered(page, "Hello there.")
     page.get_by_role("button", name="Compare two answers").click()
     page.get_by_role("button", name="Compare", exact=True).click()

@@ -216,6 +216,26 @@ def test_renaming_pinning_archiving_deleting(site: Site, page: Page) -> None:
     expect(history(page).filter(has_text="Cacti")).to_have_count(0)
 
 
+def test_a_project_is_seen_and_outlives_a_reload(site: Site, page: Page) -> None:
+    page.get_by_role("button", name="Listed: All conversations").click()
+    page.get_by_role("menuitem", name="New project").click()
+    page.get_by_label("Name of the project").fill("Pirates")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Listed: Pirates")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("main").get_by_text("Pirates")).to_be_visible()
+    ask(page, "Ahoy")
+    answered(page, "Hello there.")
+    expect(page.get_by_role("banner").get_by_text("Pirates")).to_be_visible()
+    page.get_by_role("button", name="Options for this conversation").click()
+    page.get_by_role("group", name="Move to project").get_by_role("menuitemradio", name="Pirates").click()  # out of it
+    expect(page.get_by_role("banner").get_by_text("Pirates")).to_have_count(0)
+    page.keyboard.press("Control+k")
+    page.keyboard.type("all conversations")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Listed: All conversations")).to_be_visible()
+
+
 def test_a_draft_survives_a_reload_and_belongs_to_its_conversation(site: Site, page: Page) -> None:
     ask(page, "A first question")
     answered(page, "Hello there.")
@@ -282,6 +302,6 @@ def test_everything_works_by_keyboard(site: Site, page: Page) -> None:
     expect(page.get_by_role("menuitem", name="Settings")).to_be_focused()
     page.keyboard.press("End")  # but one, "Sign out"
     page.keyboard.press("ArrowUp")
-    expect(page.get_by_role("menuitem", name="Select several")).to_be_focused()
+    expect(page.get_by_role("menuitem", name="Administration")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Ada Lovelace")).to_be_focused()

@@ -14,6 +14,7 @@ from fireside.engine.messages import GenerationRequest
 from fireside.engine.scripted import ScriptedAnswer
 from fireside.server.chat.runs.live import LiveRun
 from fireside.server.chat.runs.plan import Plan
+from fireside.server.chat.runs.titles import clean_title
 from fireside.server.chat.schemas import Parameters
 from fireside.server.db.base import new_id
 from tests.server.accounts.people import context_of
@@ -327,6 +328,19 @@ async def test_a_person_names_it_while_the_model_thinks_of_a_name(ada: Person, s
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
     assert (await ada.get(f"conversations/{conversation}"))["title"] == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("said", "title"),
+    [
+        ("The Candle, and How It Burns, in Great Detail", "The Candle, and How It Burns"),
+        ("One two three four five six, seven", "One two three four five six"),
+        ("x" * 70 + " " + "y" * 70, "x" * 70),
+        ("z" * 200, "z" * 80),
+    ],
+)
+def test_a_title_is_at_most_six_words(said: str, title: str) -> None:
+    assert clean_title(said) == title
 
 
 async def test_a_title_comes_with_the_stream(ada: Person, script: Scripted) -> None:

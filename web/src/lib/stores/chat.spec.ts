@@ -179,3 +179,17 @@ test('while a conversation is fetched, what is typed is of its draft', async () 
   await opened;
   expect([chat.id, chat.place]).toEqual(['b', 'b']);
 });
+
+test('a temporary chat is edited in memory', async () => {
+  await turnTo(null);
+  chat.isTemporary = true;
+  api.askTemporarily.mockReset().mockResolvedValue({ run: { id: 'r' } });
+  await chat.send('words');
+  const [question, answer] = chat.path;
+  await chat.edit(answer!.id, 'better');
+  expect(chat.path.map(({ content }) => content)).toEqual(['words', 'better']);
+  await chat.edit(question!.id, 'other words');
+  expect(api.askTemporarily.mock.calls.at(-1)![0]).toEqual([{ role: 'user', content: 'other words' }]);
+  expect(chat.children.get(null)).toHaveLength(2);
+  expect(api.edit).not.toHaveBeenCalled();
+});

@@ -3,7 +3,7 @@
 import * as m from '../../paraglide/messages.js';
 import * as api from '../api/conversations';
 import { ApiError } from '../api/http';
-import type { Conversation, Message, Parameters, Started, Tree } from '../api/types';
+import type { Conversation, Message, Parameters, Project, Started, Tree } from '../api/types';
 import { splitFiles } from '../chat/attached';
 import { childrenOf, latestLeaf, pathTo } from '../chat/tree';
 import { forget } from '../offline/kept';
@@ -54,6 +54,12 @@ export class Chat {
     if (!last?.is_blind) return last?.status === 'running' ? last : null;
     return this.#blind(last).find(({ status }) => status === 'running') ?? null;
   });
+
+  /** That it is in, or will be made in. */
+  get project(): Project | null {
+    const id = this.isTemporary ? null : this.conversation ? this.conversation.project_id : history.project;
+    return history.projects.find((project) => project.id === id) ?? null;
+  }
 
   get model(): string | null {
     const own = this.conversation?.model ?? null; // which may have been unloaded: the server then takes the default
@@ -163,6 +169,7 @@ export class Chat {
   }
 
   async edit(id: string, content: string): Promise<void> {
+    if (this.isTemporary) return this.#editTemporarily(this.messages.get(id)!, content);
     await this.#unlessLeft(() => api.edit(id, content, true));
   }
 
@@ -287,6 +294,12 @@ export class Chat {
 
   async #sendTemporarily(content: string): Promise<void> {
     await this.#answerTemporarily(draft('user', content, this.path.at(-1)?.id ?? null));
+  }
+
+  async #editTemporarily({ role, parent_id }: Message, content: string): Promise<void> {
+    const edited = draft(role, content, parent_id);
+    if (role === 'user') await this.#answerTemporarily(edited);
+    else this.#begin({ message: null, answer: edited, run: null });
   }
 
   async #answerTemporarily(question: Message): Promise<string | null> {

@@ -4,11 +4,13 @@ import { tick } from 'svelte';
 import * as m from '../../paraglide/messages.js';
 import { THEMES } from '../theme';
 import type { IconName } from '../../components/Icon.svelte';
+import type { Conversation } from '../api/types';
+import { isolate } from '../util/isolate';
 import { chat } from './chat.svelte';
 import { copyConversation } from './clipboard';
 import { history } from './history.svelte';
 import { models } from './models.svelte';
-import { notices } from './notices.svelte';
+import { archive } from './organizing';
 import { router } from './router.svelte';
 import { screen } from './screen.svelte';
 import { adminPages, settingsPages, type Page } from './sections';
@@ -32,6 +34,10 @@ export function commands(frame: Frame): Command[] {
     { name: m.new_chat(), icon: 'write', run: () => router.go('/') },
     { name: m.temporary(), icon: 'ghost', run: beginTemporary },
     ...(router.path.startsWith('/settings') ? [] : ofConversation()),
+    ...(history.project ? [{ name: m.project_all(), icon: 'folder' as const, run: () => into(null) }] : []),
+    ...history.projects
+      .filter(({ id }) => id !== history.project)
+      .map(({ id, name }) => ({ name: m.command_project({ name: isolate(name) }), icon: 'folder' as const, run: () => into(id) })),
     ...models.items.filter(({ id }) => id !== chat.model).map(({ id }) => ({ name: m.command_model({ name: id }), icon: 'sliders' as const, run: () => chat.choose({ model: id }) })),
     { name: m.command_sidebar(), icon: 'sidebar', run: frame.toggleSidebar },
     ...THEMES.filter((theme) => theme !== settings.theme).map((theme) => ({
@@ -59,23 +65,21 @@ function ofConversation(): Command[] {
     { name: m.to_latest(), icon: 'arrowDown', run: () => (screen.goal = 'latest') },
     { name: m.copy_conversation_markdown(), icon: 'copy', run: () => copyConversation(chat.path, 'markdown') },
     { name: m.copy_conversation_plain(), icon: 'copy', run: () => copyConversation(chat.path, 'plain') },
-    ...(conversation ? ofKept(conversation.id) : []),
+    ...(conversation ? ofKept(conversation) : []),
   ];
 }
 
-function ofKept(id: string): Command[] {
-  const { pinned_at, archived_at } = chat.conversation!;
+function ofKept({ id, pinned_at, archived_at }: Conversation): Command[] {
   return [
     { name: pinned_at ? m.unpin() : m.pin(), icon: 'pin', run: () => history.change(id, { pinned: !pinned_at }) },
     { name: archived_at ? m.unarchive() : m.archive(), icon: 'archive', run: () => archive(id, !archived_at) },
   ];
 }
 
-async function archive(id: string, archived: boolean): Promise<void> {
-  await history.change(id, { archived });
-  if (!archived) return;
+/** To a new conversation there. */
+async function into(project: string | null): Promise<void> {
   router.go('/');
-  notices.say(m.archived(), { undo: () => notices.attempt(() => history.change(id, { archived: false })) });
+  await history.show(project);
 }
 
 async function beginTemporary(): Promise<void> {

@@ -4,9 +4,11 @@ import * as api from '../api/conversations';
 import { forget } from '../offline/kept';
 import type { Conversation, ConversationChange, Project } from '../api/types';
 import { inTurn, Reads } from '../util/order';
+import { session } from './session.svelte';
 
 const PINNED = { pinned: true, limit: 100 };
 const RECENT = { pinned: false, limit: 50 };
+const REMEMBERED = 'fireside:project';
 
 const TOLD = ['title', 'updated_at', 'pinned_at', 'project_id'] as const;
 
@@ -14,7 +16,7 @@ class History {
   pinned = $state.raw<Conversation[]>([]);
   recent = $state.raw<Conversation[]>([]);
   projects = $state.raw<Project[]>([]);
-  /** Only those of this project are listed. */
+  /** Only those of this project are listed, and new ones are made in it; this browser remembers it for the person. */
   project = $state<string | null>(null);
   isLoaded = $state(false);
   #cursor = $state<string | null>(null);
@@ -32,6 +34,7 @@ class History {
   }
 
   async load(): Promise<void> {
+    if (!this.isLoaded) this.project = remembered();
     const [pinned, recent, projects] = await this.#reads.read(() => {
       const of = { project: this.project };
       return Promise.all([api.listKept({ ...of, ...PINNED }), api.listKept({ ...of, ...RECENT }), api.projects()]);
@@ -42,6 +45,7 @@ class History {
     this.#cursor = recent.next_cursor;
     this.projects = projects.items;
     this.isLoaded = true;
+    if (this.project && !projects.items.some(({ id }) => id === this.project)) await this.show(null); // deleted elsewhere
   }
 
   async more(): Promise<void> {
@@ -63,6 +67,7 @@ class History {
     this.project = project;
     this.#cursor = null;
     this.#reads.changed();
+    localStorage.setItem(REMEMBERED, JSON.stringify([session.user?.id, project]));
     await this.load();
   }
 
@@ -116,6 +121,11 @@ class History {
     await forget(ids);
     this.forget(ids);
   }
+}
+
+function remembered(): string | null {
+  const [user, project] = JSON.parse(localStorage.getItem(REMEMBERED) ?? '[]') as [string?, (string | null)?];
+  return (user === session.user?.id && project) || null;
 }
 
 /** The list with `conversation` in it, what was written to last first. */

@@ -13,6 +13,7 @@ from fireside.server.api.schemas.generation import GenerationFields
 MAX_TITLE = 80  # characters
 _PRIORITY = 50  # behind everybody's answers
 _MAX_TOKENS = 24
+_MAX_WORDS = 6  # small models answer with a whole sentence
 _QUESTION = 1_000  # characters that are enough to see what it is about
 
 _ASK = (
@@ -49,7 +50,10 @@ async def write_title(model: TextModel, question: str) -> str:
 
 
 def clean_title(text: str) -> str:
-    """The first line without the quotes, marks and labels that models put around a title."""
+    """The first words of the first line, without the quotes, marks and labels that models put around a title."""
     line = next((line for line in text.replace("\0", "").splitlines() if line.strip(_WRAPPING)), "")
     line = _LABEL.sub("", line).strip(_WRAPPING)
-    return "" if line.startswith("<think>") else first_words(line)
+    line = " ".join(line.split()[:_MAX_WORDS])
+    if len(line) > MAX_TITLE:
+        line = line[:MAX_TITLE].rsplit(" ", 1)[0]
+    return "" if line.startswith("<think>") else line.rstrip(_WRAPPING + ",;(–—-")
