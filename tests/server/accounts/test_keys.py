@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -93,7 +94,9 @@ async def test_keys_rest_while_their_owner_may_have_none(app: FastAPI, values: d
 
 async def test_there_are_only_so_many(app: FastAPI) -> None:
     ada = await set_up(app)
-    keys = [await made(ada) for _ in range(MAX_KEYS)]
+    keys = [await made(ada) for _ in range(MAX_KEYS - 1)]
+    at_once = await asyncio.gather(*(ada.post("/api/keys", json={"name": "last"}) for _ in range(6)))
+    assert sorted(response.status_code for response in at_once) == [201] + [409] * 5
     assert code_of(await ada.post("/api/keys", json={"name": "one more"})) == (409, "too_many_keys")
     await ada.delete(f"/api/keys/{keys[0]['id']}")
     await made(ada)

@@ -203,3 +203,23 @@ async def test_an_answer_in_the_app_is_written_by_the_model_that_was_chosen(
     answer = await person.message(conversation, started["answer"]["id"])
     assert (answer["status"], answer["content"], answer["model"]) == ("complete", "I am the second.", "second")
     await until_it_is(ada, "available")
+
+
+async def test_a_restart_that_waits_for_nobody_ends_no_answer_that_began_meanwhile(
+    ada: httpx.AsyncClient, app: FastAPI, second: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second.answer = SLOW
+    await load(ada)
+    old, pause = context_of(app).models.get("second"), Pause()
+    # Between the first look and the end of the old one lie all the files.
+    monkeypatch.setattr(context_of(app).served, "_reckon", pause.before(context_of(app).served._reckon))
+    restarting = asyncio.create_task(do(ada, "restart"))
+    await pause.is_there.wait()
+    person = Person(ada)
+    conversation = await person.converse(model="second", title="Mine")
+    started = await person.ask(conversation, "Tell me")
+    pause.go.set()
+    assert code_of(await restarting) == (409, "answers_running")
+    await person.events(started["run"]["id"])
+    assert (await person.message(conversation, started["answer"]["id"]))["status"] == "complete"
+    assert context_of(app).models.get("second") is old and old.engine.state is EngineState.READY

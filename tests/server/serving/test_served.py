@@ -25,7 +25,7 @@ from tests.server.accounts.people import code_of, context_of, join, set_up, sign
 from tests.server.chat.people import Person
 from tests.server.scripted_app import Scripted, ScriptedLibrary
 from tests.server.serving.models_room import USER, do, load, says_of, served, states, until_it_is, view
-from tests.waiting import until
+from tests.waiting import Pause, until
 
 
 async def test_a_model_is_loaded_and_unloaded(ada: httpx.AsyncClient) -> None:
@@ -100,6 +100,27 @@ async def test_another_default_lasts(start: Callable[..., FastAPI]) -> None:
             await until(partial(models.knows, "second"), 5)
             await asyncio.gather(*context_of(app).served._tasks)
             assert models.default.name == default, setting
+
+
+async def test_a_default_that_comes_back_late_gives_way_to_one_chosen_meanwhile(
+    start: Callable[..., FastAPI], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = start()
+    async with app.router.lifespan_context(app):
+        ada = await set_up(app)
+        await load(ada)
+        await until_it_is(ada, "ready")
+        await ada.patch("/api/admin/models/second", json={"is_default": True})
+    app, pause = start(), Pause()
+    engine = context_of(app).models.get("tiny").engine
+    monkeypatch.setattr(engine, "wait_ready", pause.before(engine.wait_ready))
+    async with app.router.lifespan_context(app):
+        ada = await sign_in(app, "Ada")
+        await pause.is_there.wait()
+        assert (await ada.patch("/api/admin/models/tiny", json={"is_default": True})).status_code == 200
+        pause.go.set()
+        await until_it_is(ada, "ready")
+        assert context_of(app).models.default.name == "tiny"
 
 
 async def test_an_option_at_the_start_wins_over_what_was_chosen(start: Callable[..., FastAPI]) -> None:

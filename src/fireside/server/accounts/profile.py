@@ -83,6 +83,7 @@ async def end_other_sessions(session: AsyncSession, user: User, current: str | N
 async def create_key(session: AsyncSession, client: Client, user: User, body: NewKey) -> tuple[ApiKey, str]:
     """The row, and the key itself, which nobody can see again. Raises `ApiError` 409 if there are too many."""
     time = now()
+    await session.execute(select(User.id).where(User.id == user.id).with_for_update())  # keys are counted one by one
     await session.execute(delete(ApiKey).where(ApiKey.user_id == user.id, ApiKey.revoked_at < time - _REVOKED_KEPT))
     active = select(func.count()).where(ApiKey.user_id == user.id, ApiKey.revoked_at.is_(None))
     if (await session.scalar(active) or 0) >= MAX_KEYS:

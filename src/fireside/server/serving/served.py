@@ -51,6 +51,7 @@ class ServedModels:
         self._remembering = asyncio.Lock()  # two who say something about one model make one row
         self._leaving: dict[str, tuple[TextModel, asyncio.Event]] = {}  # the event: no longer to be waited for
         self._problems: dict[str, str] = {}  # why one that was to be loaded is not
+        self._returning: str | None = None  # the default of before, once it can be again and unless another is chosen
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -61,7 +62,8 @@ class ServedModels:
         chosen = (row.name for row in rows if row.chosen_over == self._setting)
         default = None if self._is_given else next(chosen, None)
         wanted = [row.name for row in rows if row.is_loaded or row.name == default]
-        self._spawn(self._restore(sorted(wanted, key=lambda name: name != default), default))
+        self._returning = default
+        self._spawn(self._restore(sorted(wanted, key=lambda name: name != default)))
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -90,7 +92,7 @@ class ServedModels:
             old = self._find(name)
             if when is None:
                 self._check_idle(old)
-            await self._open(name, instead_of=old)
+            await self._open(name, instead_of=old, only_idle=when is None)
 
     async def unload(self, name: str, when: str | None) -> None:
         """when: "finished" after the answers that are being written, "now", or None only if there are none.
@@ -129,6 +131,7 @@ class ServedModels:
                 await _write(session, self._registry.default.name, is_loaded=True)
                 await _write(session, name, is_loaded=True, chosen_over=self._setting)
             self._registry.make_default(name)
+            self._returning = None
 
     async def set_parameters(self, name: str, parameters: Parameters) -> None:
         """Raises `ApiError` 404 for one that is neither served nor on this machine."""
@@ -147,8 +150,9 @@ class ServedModels:
 
     # Loading
 
-    async def _open(self, name: str, instead_of: TextModel | None = None) -> None:
-        """instead_of: one that is closed as soon as nothing speaks against the new one any more."""
+    async def _open(self, name: str, instead_of: TextModel | None = None, *, only_idle: bool = False) -> None:
+        """instead_of: one that is closed as soon as nothing speaks against the new one any more; with only_idle, its
+        answers do."""
         if name in self._leaving:
             raise ApiError(409, f"{name} is being unloaded; wait until it is gone", code="unloading")
         reckoning = await self._reckon(without=instead_of)
@@ -166,6 +170,12 @@ class ServedModels:
         except FiresideError as error:
             raise ApiError(409, f"{name} cannot be loaded: {error}", code="model_damaged") from error
         if instead_of is not None:
+            try:
+                if only_idle:  # some may have begun while the files were read
+                    self._check_idle(instead_of)
+            except ApiError:
+                await _close(model)
+                raise
             self._runs.interrupt(name)
             await _close(instead_of)
         self._registry.put(model)
@@ -210,7 +220,7 @@ class ServedModels:
 
     # What is remembered
 
-    async def _restore(self, names: list[str], default: str | None) -> None:
+    async def _restore(self, names: list[str]) -> None:
         with suppress(EngineUnavailable):  # the default comes first: to be ready, and to take the memory it needs
             await self._registry.default.engine.wait_ready()
         for name in names:
@@ -218,7 +228,7 @@ class ServedModels:
                 async with self._lock:
                     if name not in self._registry:
                         await self._open(name)
-                    if name == default:
+                    if name == self._returning:
                         self._registry.make_default(name)
                 with suppress(EngineUnavailable):
                     await self._registry.get(name).engine.wait_ready()
