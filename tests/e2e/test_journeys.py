@@ -44,6 +44,18 @@ def choose(page: Page, title: str, action: str) -> None:
     page.get_by_role("menuitem", name=action, exact=True).click()
 
 
+def rename_and_pin(site: Site, page: Page) -> None:
+    """A new conversation, which the model has called Plants: Cacti from here on."""
+    site.model.title = "Plants"
+    ask(page, "About plants")
+    answered(page, "Hello there.")
+    expect(history(page).filter(has_text="Plants")).to_be_visible()
+    choose(page, "Plants", "Rename")
+    page.get_by_role("textbox", name="Rename conversation").fill("Cacti")
+    page.keyboard.press("Enter")
+    choose(page, "Cacti", "Pin")
+
+
 def test_from_the_first_start_to_the_first_answer(empty_site: Site, new_page: Callable[..., Page]) -> None:
     page = new_page()
     empty_site.model.title = "Candles"
@@ -194,14 +206,7 @@ def test_search_lands_on_the_message_on_its_branch(site: Site, page: Page) -> No
 
 
 def test_renaming_pinning_archiving_deleting(site: Site, page: Page) -> None:
-    site.model.title = "Plants"
-    ask(page, "About plants")
-    answered(page, "Hello there.")
-    expect(history(page).filter(has_text="Plants")).to_be_visible()
-    choose(page, "Plants", "Rename")
-    page.get_by_role("textbox", name="Rename conversation").fill("Cacti")
-    page.keyboard.press("Enter")
-    choose(page, "Cacti", "Pin")
+    rename_and_pin(site, page)
     expect(page.get_by_role("region", name="Pinned").get_by_role("link")).to_have_text(["Cacti"])
     page.reload()
     expect(page.get_by_role("region", name="Pinned").get_by_role("link")).to_have_text(["Cacti"])

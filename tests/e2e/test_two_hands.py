@@ -7,7 +7,7 @@ from typing import Any
 from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.conftest import Site
-from tests.e2e.test_journeys import answered, ask, choose, history
+from tests.e2e.test_journeys import answered, ask, rename_and_pin
 
 
 def fetched(page: Page, path: str) -> Any:
@@ -20,14 +20,7 @@ def messages(page: Page, role: str) -> list[str]:
 
 
 def test_what_was_renamed_and_pinned_stays_so_when_it_is_written_to(site: Site, page: Page) -> None:
-    site.model.title = "Plants"
-    ask(page, "About plants")
-    answered(page, "Hello there.")
-    expect(history(page).filter(has_text="Plants")).to_be_visible()
-    choose(page, "Plants", "Rename")
-    page.get_by_role("textbox", name="Rename conversation").fill("Cacti")
-    page.keyboard.press("Enter")
-    choose(page, "Cacti", "Pin")
+    rename_and_pin(site, page)
     pinned = page.get_by_role("region", name="Pinned").get_by_role("link")
     expect(pinned).to_have_text(["Cacti"])
     ask(page, "More")
